@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every error that the package raises on purpose.
+
+All derive from :class:`PopcornError`, which carries what went wrong (`message`, one line that names the
+thing) and what to do about it (`hint`, may be empty). The command line prints both and exits with
+`exit_code`; a program that uses the package catches the class that it can do something about.
+"""
+
+from __future__ import annotations
+
+__all__ = (
+    "BusyError",
+    "ExistsError",
+    "ImageError",
+    "KernelRefusedError",
+    "ModuleMissingError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "PlanError",
+    "PopcornError",
+    "TimeoutExpiredError",
+)
+
+
+class PopcornError(Exception):
+    """Root of the tree: `message` names the thing, `hint` the remedy."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ImageError(PopcornError):
+    """A kernel image or an initramfs is missing, damaged or not usable here."""
+
+
+class PlanError(PopcornError):
+    """What was asked for does not fit: a region too small, a command line too long, a bad CPU list."""
+
+
+class ModuleMissingError(PopcornError):
+    """A Popcorn kernel module is not loaded."""
+
+
+class PermissionDeniedError(PopcornError):
+    """The caller lacks a capability, or the kernel is locked down."""
+
+
+class NotFoundError(PopcornError):
+    """No kernel, node or service of that name."""
+
+
+class ExistsError(PopcornError):
+    """The name is taken."""
+
+
+class BusyError(PopcornError):
+    """The thing is in use, or in a state that does not allow the request."""
+
+
+class TimeoutExpiredError(PopcornError):
+    """Something that was waited for did not happen in time."""
+
+
+class KernelRefusedError(PopcornError):
+    """The kernel refused a request for another reason; `errno` and the attribute it blames are kept."""
+
+    def __init__(self, message: str, hint: str = "", *, errno: int = 0, attribute: str = "") -> None:
+        super().__init__(message, hint)
+        self.errno = errno
+        self.attribute = attribute
