@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Several Linux kernels side by side on one machine: control from Python.
+
+>>> from popcorn import Client, Spec, start
+>>> with Client() as client:
+...     kernel = start(client, Spec(name="web", cpus=(2, 3), memory_bytes=512 << 20)).kernel
+...     result = list(client.ping(kernel.id, 1000))[-1]
+...     print(result.median, "microseconds")
+
+What is here is public and stays; everything else in the package may change. Names are loaded when
+they are first used, so that importing the package costs nothing.
+
+Client
+    every operation of the control protocol as a method
+start, plan, Spec
+    bring up a kernel, or say what that would do
+watch
+    kernel, node, CPU and memory events as one stream
+Fabric, Node, Kernel, PingResult, Event, NodeState, KernelState, MemoryBackend
+    the values that come back
+PopcornError and the classes below it
+    everything that is raised on purpose
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from popcorn.client import Client as Client
+    from popcorn.errors import BusyError as BusyError
+    from popcorn.errors import ExistsError as ExistsError
+    from popcorn.errors import ImageError as ImageError
+    from popcorn.errors import KernelRefusedError as KernelRefusedError
+    from popcorn.errors import ModuleMissingError as ModuleMissingError
+    from popcorn.errors import NotFoundError as NotFoundError
+    from popcorn.errors import PermissionDeniedError as PermissionDeniedError
+    from popcorn.errors import PlanError as PlanError
+    from popcorn.errors import PopcornError as PopcornError
+    from popcorn.errors import TimeoutExpiredError as TimeoutExpiredError
+    from popcorn.models import Event as Event
+    from popcorn.models import Fabric as Fabric
+    from popcorn.models import Kernel as Kernel
+    from popcorn.models import KernelState as KernelState
+    from popcorn.models import MemoryBackend as MemoryBackend
+    from popcorn.models import Node as Node
+    from popcorn.models import NodeState as NodeState
+    from popcorn.models import PingResult as PingResult
+    from popcorn.monitor import watch as watch
+    from popcorn.start import Spec as Spec
+    from popcorn.start import plan as plan
+    from popcorn.start import start as start
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "popcorn.client": ("Client",),
+    "popcorn.errors": (
+        "BusyError",
+        "ExistsError",
+        "ImageError",
+        "KernelRefusedError",
+        "ModuleMissingError",
+        "NotFoundError",
+        "PermissionDeniedError",
+        "PlanError",
+        "PopcornError",
+        "TimeoutExpiredError",
+    ),
+    "popcorn.models": (
+        "Event",
+        "Fabric",
+        "Kernel",
+        "KernelState",
+        "MemoryBackend",
+        "Node",
+        "NodeState",
+        "PingResult",
+    ),
+    "popcorn.monitor": ("watch",),
+    "popcorn.start": ("Spec", "plan", "start"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = tuple(sorted(_HOME))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'popcorn' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

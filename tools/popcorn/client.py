@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: GPL-2.0
+"""One typed method for every operation of the control protocol.
+
+>>> from popcorn import Client
+>>> with Client() as client:
+...     for kernel in client.kernels():
+...         print(kernel.name, kernel.state)
+
+Every method may raise :class:`~popcorn.errors.ModuleMissingError` (popcorn or popcorn_host is not
+loaded), :class:`~popcorn.errors.PermissionDeniedError` and
+:class:`~popcorn.errors.KernelRefusedError` (anything else the kernel says no to, in its own words).
+What else is raised is said at the method.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TypeVar
+
+from popcorn.errors import NotFoundError, PopcornError, TimeoutExpiredError
+from popcorn.models import (
+    Event,
+    Fabric,
+    Kernel,
+    KernelState,
+    MemoryBackend,
+    Node,
+    NodeState,
+    PingResult,
+    label,
+)
+from popcorn.netlink import Family, KernelTransport, Lost, Message, Subscription, Transport
+from popcorn.uapi.netlink_gen import PING_BATCH_MAX, Cmd
+
+__all__ = ("RESTING", "Client")
+
+RESTING = frozenset(
+    (KernelState.LEASED, KernelState.STOPPED, KernelState.CRASHED, KernelState.KILLED)
+)
+"""States in which nothing runs on the lease, so that it can be given back."""
+
+EVENT_GROUPS = ("kernel", "node")
+
+PING_BATCH_SECONDS = 0.5
+"""A ping request works in the kernel, where Ctrl-C waits for it: keep each one this short."""
+
+POLL_SECONDS = 1.0
+"""A wait looks at the state this often even without a notification."""
+
+_E = TypeVar("_E", KernelState, NodeState, MemoryBackend)
+
+
+def _enum(kind: type[_E], value: int) -> _E | int:
+    """The enum member, or the bare number that a newer kernel sent."""
+    try:
+        return kind(value)
+    except ValueError:
+        return value
+
+
+def _fabric(message: Message) -> Fabric:
+    version = message.get("version", 0)
+    return Fabric(
+        phys=message.get("phys", 0),
+        size=message.get("size", 0),
+        version=(version >> 16, version & 0xFFFF),
+        node_id=message.get("node-id", 0),
+        nr_nodes=message.get("nr-nodes", 0),
+        tsc_khz=message.get("tsc-khz", 0),
+        host=bool(message.get("host", False)),
+    )
+
+
+def _node(message: Message) -> Node:
+    return Node(
+        id=message.get("id", 0),
+        name=message.get("name", ""),
+        state=_enum(NodeState, message.get("state", 0)),
+        epoch=message.get("epoch", 0),
+        release=message.get("release", ""),
+        machine=message.get("machine", ""),
+        nr_cpus=message.get("nr-cpus", 0),
+        heartbeat_age_ms=message.get("heartbeat-age"),
+        reason=message.get("reason", ""),
+        apic_id=message.get("apic-id"),
+        vector=message.get("vector"),
+        sent=message.get("sent", 0),
+        received=message.get("received", 0),
+        doorbells_sent=message.get("doorbells-sent", 0),
+        rejected=message.get("rejected", 0),
+        is_self=bool(message.get("self", False)),
+    )
+
+
+def _kernel(message: Message) -> Kernel:
+    return Kernel(
+        id=message.get("id", 0),
+        name=message.get("name", ""),
+        state=_enum(KernelState, message.get("state", 0)),
+        reason=message.get("reason", ""),
+        cpus=message.all("cpu"),
+        apic_ids=message.all("apic-id"),
+        memory_backend=_enum(MemoryBackend, message.get("memory-backend", 0)),
+        memory_start=message.get("memory-start", 0),
+        memory_size=message.get("memory-size", 0),
+        slice_start=message.get("slice-start", 0),
+        slice_size=message.get("slice-size", 0),
+        bsp_apic_id=message.get("bsp-apic-id", 0),
+        tsc_khz=message.get("tsc-khz", 0),
+        x2apic=bool(message.get("x2apic", False)),
+        fabric_start=message.get("fabric-start", 0),
+        fabric_size=message.get("fabric-size", 0),
+        entry=message.get("entry", 0),
+        boot_params=message.get("boot-params", 0),
+        page_table_root=message.get("page-table-root", 0),
+        image=message.get("image", ""),
+        epoch=message.get("epoch", 0),
+        age_ms=message.get("age", 0),
+        join_us=message.get("join-time", 0),
+    )
+
+
+class Client:
+    """The control protocol of the running kernel. Sockets are opened when they are first needed.
+
+    `transport` makes a netlink socket; tests give one that replays recorded datagrams.
+    """
+
+    def __init__(self, transport: Callable[[], Transport] = KernelTransport) -> None:
+        self._make_transport = transport
+        self._family_or_none: Family | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the socket back. The client can be used again after that."""
+        if self._family_or_none is not None:
+            self._family_or_none.close()
+            self._family_or_none = None
+
+    @property
+    def _family(self) -> Family:
+        if self._family_or_none is None:
+            self._family_or_none = Family(self._make_transport())
+        return self._family_or_none
+
+    def _one(self, cmd: Cmd, attributes: Sequence[tuple[str, int | str | bool]] = ()) -> Message:
+        replies = self._family.request(cmd, attributes)
+        if not replies:
+            raise PopcornError(f"the kernel gave no answer to {cmd.name.lower().replace('_', '-')}")
+        return replies[0]
+
+    # the fabric and its nodes
+
+    def fabric(self) -> Fabric:
+        """The fabric that this kernel is on."""
+        return _fabric(self._one(Cmd.FABRIC_GET))
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes whose slot is in use, by id."""
+        found = (_node(m) for m in self._family.request(Cmd.NODE_GET, dump=True))
+        return tuple(sorted(found, key=lambda node: node.id))
+
+    def node(self, which: int | str) -> Node:
+        """The node of that id or name. NotFoundError if there is none."""
+        if isinstance(which, str) and not which.isdecimal():
+            for node in self.nodes():
+                if node.name == which:
+                    return node
+            raise NotFoundError(f"there is no node '{which}'", "see: popcornctl node list")
+        try:
+            return _node(self._one(Cmd.NODE_GET, [("id", int(which))]))
+        except NotFoundError:
+            raise NotFoundError(f"there is no node {which}", "see: popcornctl node list") from None
+
+    def ping(
+        self,
+        node: int,
+        count: int,
+        *,
+        size: int | None = None,
+        timeout_ms: int | None = None,
+        interval_us: int = 0,
+    ) -> Iterator[PingResult]:
+        """Make `count` round trips to node `node`, one after the other.
+
+        Yields a result after every request to the kernel, each with all answers so far, so that
+        whoever is interrupted has the figures up to then; the last one is the whole. Requests are
+        sized so that an unreachable node costs one timeout each, not 256.
+        """
+        if count < 1:
+            raise ValueError("count must be at least 1")
+        tsc_khz = self.fabric().tsc_khz
+        cycles: list[int] = []
+        sent = lost = 0
+        limit = PING_BATCH_MAX
+        if interval_us:
+            limit = max(1, min(limit, math.floor(PING_BATCH_SECONDS * 1e6 / interval_us)))
+        pause_here = limit == 1 and interval_us > 0
+        batch = 1
+        while sent < count:
+            if pause_here and sent:
+                time.sleep(interval_us / 1e6)
+            attributes = [("node-id", node), ("count", min(batch, limit, count - sent))]
+            if size is not None:
+                attributes.append(("size", size))
+            if timeout_ms is not None:
+                attributes.append(("timeout", timeout_ms))
+            if interval_us and not pause_here:
+                attributes.append(("interval", interval_us))
+            reply = self._one(Cmd.PING, attributes)
+            done = reply.get("sent", 0)
+            if not done:
+                raise PopcornError(f"the kernel sent nothing to node {node}")
+            sent += done
+            lost += reply.get("lost", 0)
+            cycles.extend(reply.all("rtt"))
+            batch = 1 if reply.get("lost", 0) else min(batch * 2, PING_BATCH_MAX)
+            yield PingResult(node, sent, lost, tsc_khz, tuple(cycles))
+
+    # kernels
+
+    def kernels(self) -> tuple[Kernel, ...]:
+        """All kernels that hold a lease, by id."""
+        found = (_kernel(m) for m in self._family.request(Cmd.KERNEL_GET, dump=True))
+        return tuple(sorted(found, key=lambda kernel: kernel.id))
+
+    def kernel(self, which: int | str) -> Kernel:
+        """The kernel of that id or name. NotFoundError if there is none."""
+        if isinstance(which, str) and not which.isdecimal():
+            key: tuple[str, int | str] = ("name", which)
+        else:
+            key = ("id", int(which))
+        try:
+            return _kernel(self._one(Cmd.KERNEL_GET, [key]))
+        except NotFoundError:
+            raise NotFoundError(
+                f"there is no kernel '{which}'", "see: popcornctl kernel list"
+            ) from None
+
+    def kernel_new(
+        self,
+        name: str,
+        cpus: Sequence[int],
+        memory_size: int,
+        *,
+        memory_start: int | None = None,
+    ) -> Kernel:
+        """Lease CPUs, `memory_size` bytes and a low slice to a new kernel: all of it or nothing.
+
+        With `memory_start`, a physical address, the memory is a range that the primary was booted
+        without; else it is taken from the page allocator, which may take seconds. ExistsError if
+        the name is taken, BusyError if a CPU is leased or the memory cannot be had.
+        """
+        attributes: list[tuple[str, int | str | bool]] = [("name", name)]
+        attributes += [("cpu", cpu) for cpu in cpus]
+        if memory_start is not None:
+            attributes.append(("memory-backend", int(MemoryBackend.RESERVED)))
+            attributes.append(("memory-start", memory_start))
+        attributes.append(("memory-size", memory_size))
+        return _kernel(self._one(Cmd.KERNEL_NEW, attributes))
+
+    def kernel_prepare(self, kernel_id: int) -> Kernel:
+        """Make a kernel that does not run ready to be loaded again. BusyError if it runs."""
+        return _kernel(self._one(Cmd.KERNEL_PREPARE, [("id", kernel_id)]))
+
+    def kernel_boot(
+        self, kernel_id: int, *, entry: int, boot_params: int, page_table_root: int, image: str
+    ) -> None:
+        """Start what was written into the lease. The addresses are physical.
+
+        Returns when the first CPU was sent off; that the kernel joined, its state tells. BusyError
+        if the memory is still mapped or the kernel is not leased.
+        """
+        self._family.request(
+            Cmd.KERNEL_BOOT,
+            [
+                ("id", kernel_id),
+                ("entry", entry),
+                ("boot-params", boot_params),
+                ("page-table-root", page_table_root),
+                ("image", image),
+            ],
+        )
+
+    def kernel_stop(self, kernel_id: int) -> None:
+        """Ask a running kernel to power off; its state tells when it has. BusyError if it rests."""
+        self._family.request(Cmd.KERNEL_STOP, [("id", kernel_id)])
+
+    def kernel_kill(self, kernel_id: int) -> None:
+        """Reset the CPUs of a kernel, whatever it does. Its lease stays."""
+        self._family.request(Cmd.KERNEL_KILL, [("id", kernel_id)])
+
+    def kernel_del(self, kernel_id: int) -> None:
+        """Give back what a kernel that does not run has leased. BusyError if it runs."""
+        self._family.request(Cmd.KERNEL_DEL, [("id", kernel_id)])
+
+    # events
+
+    def events(
+        self, groups: Collection[str] = EVENT_GROUPS, *, subscription: Subscription | None = None
+    ) -> Iterator[Event]:
+        """Kernel and node events, for ever.
+
+        When the program was too slow and events were lost, an event of kind `resync` comes, and
+        after it the present state of everything, with action `state`.
+        """
+        with subscription or self.subscribe(groups) as stream:
+            while True:
+                yield from self.read_events(stream, groups)
+
+    def subscribe(self, groups: Collection[str] = EVENT_GROUPS) -> Subscription:
+        """A subscription for :meth:`read_events`, for programs with a poll loop of their own."""
+        return self._family.subscribe(sorted(groups), self._make_transport())
+
+    def read_events(
+        self,
+        stream: Subscription,
+        groups: Collection[str] = EVENT_GROUPS,
+        timeout: float | None = None,
+    ) -> list[Event]:
+        """The events that came within `timeout` seconds; returns at the first batch."""
+        found: list[Event] = []
+        for item in stream.read(timeout):
+            if isinstance(item, Lost):
+                found.append(Event("resync", "lost", "netlink", time.time()))
+                found.extend(self.snapshot(groups))
+            else:
+                found.extend(_event(item))
+        return found
+
+    def snapshot(self, groups: Collection[str] = EVENT_GROUPS) -> list[Event]:
+        """The present state of everything in `groups` as events with action `state`."""
+        now = time.time()
+        found: list[Event] = []
+        if "kernel" in groups:
+            found += [
+                Event("kernel", "state", "netlink", now, k.name, label(k.state), k)
+                for k in self.kernels()
+            ]
+        if "node" in groups:
+            found += [
+                Event("node", "state", "netlink", now, n.name, label(n.state), n)
+                for n in self.nodes()
+            ]
+        return found
+
+    def wait_kernel(
+        self,
+        which: int | str,
+        states: Collection[KernelState],
+        timeout: float,
+        *,
+        give_up: Collection[KernelState] = (),
+    ) -> Kernel:
+        """Wait until the kernel is in one of `states`, or in one of `give_up`, and return it.
+
+        TimeoutExpiredError, naming the state it is in, after `timeout` seconds; NotFoundError
+        when it is released meanwhile.
+        """
+        deadline = time.monotonic() + timeout
+        with self.subscribe(("kernel",)) as stream:
+            while True:
+                kernel = self.kernel(which)
+                if kernel.state in states or kernel.state in give_up:
+                    return kernel
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    wanted = " or ".join(sorted(label(state) for state in states))
+                    raise TimeoutExpiredError(
+                        f"kernel '{kernel.name}' is {label(kernel.state)} and not {wanted}"
+                        f" after {timeout:g} s"
+                    )
+                stream.read(min(left, POLL_SECONDS))
+
+
+def _event(message: Message) -> list[Event]:
+    """The event that a notification means; none for a command that this program does not know."""
+    now = time.time()
+    if message.cmd in (Cmd.NODE_NTF, Cmd.NODE_GET):
+        node = _node(message)
+        return [Event("node", "change", "netlink", now, node.name, label(node.state), node)]
+    if message.cmd in (Cmd.KERNEL_NTF, Cmd.KERNEL_GET, Cmd.KERNEL_RELEASED):
+        kernel = _kernel(message)
+        action = "released" if message.cmd == Cmd.KERNEL_RELEASED else "change"
+        return [Event("kernel", action, "netlink", now, kernel.name, label(kernel.state), kernel)]
+    return []
