@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0
+/* GENERATED from kmod/uapi/popcorn.yaml by `make gen` */
+/* (PYTHONPATH=tools python3 -m codegen). Do not edit. */
+
+#include <net/genetlink.h>
+#include <net/netlink.h>
+
+#include "nl_gen.h"
+
+/* Not const: a policy of Linux 6.1 takes a pointer to a range that might change. */
+static struct netlink_range_validation pcn_nl_ping_interval_range = {
+	.max = 10000000,
+};
+
+/* The policy of a command holds for its dump too, and lets more through. */
+static int pcn_nl_dump_start(struct netlink_callback *cb)
+{
+	if (!nlmsg_attrlen(cb->nlh, GENL_HDRLEN))
+		return 0;
+	NL_SET_ERR_MSG(cb->extack, "a dump takes no attributes");
+	return -EINVAL;
+}
+
+static const struct nla_policy pcn_nl_node_get_policy[POPCORN_A_NODE_ID + 1] = {
+	[POPCORN_A_NODE_ID] = NLA_POLICY_MAX(NLA_U32, 15),
+};
+
+static const struct nla_policy pcn_nl_ping_policy[POPCORN_A_PING_INTERVAL + 1] = {
+	[POPCORN_A_PING_NODE_ID] = NLA_POLICY_MAX(NLA_U32, 15),
+	[POPCORN_A_PING_COUNT] = NLA_POLICY_RANGE(NLA_U32, 1, 256),
+	[POPCORN_A_PING_SIZE] = NLA_POLICY_MAX(NLA_U32, 40),
+	[POPCORN_A_PING_TIMEOUT] = NLA_POLICY_RANGE(NLA_U32, 1, 10000),
+	[POPCORN_A_PING_INTERVAL] = NLA_POLICY_FULL_RANGE(NLA_U32, &pcn_nl_ping_interval_range),
+};
+
+static const struct nla_policy pcn_nl_kernel_get_policy[POPCORN_A_KERNEL_NAME + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+	[POPCORN_A_KERNEL_NAME] = { .type = NLA_NUL_STRING, .len = 31, },
+};
+
+static const struct nla_policy pcn_nl_kernel_new_policy[POPCORN_A_KERNEL_MEMORY_SIZE + 1] = {
+	[POPCORN_A_KERNEL_NAME] = { .type = NLA_NUL_STRING, .len = 31, },
+	[POPCORN_A_KERNEL_CPU] = { .type = NLA_U32, },
+	[POPCORN_A_KERNEL_MEMORY_BACKEND] = NLA_POLICY_MAX(NLA_U32, 1),
+	[POPCORN_A_KERNEL_MEMORY_START] = { .type = NLA_U64, },
+	[POPCORN_A_KERNEL_MEMORY_SIZE] = { .type = NLA_U64, },
+};
+
+static const struct nla_policy pcn_nl_kernel_prepare_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+};
+
+static const struct nla_policy pcn_nl_kernel_boot_policy[POPCORN_A_KERNEL_IMAGE + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+	[POPCORN_A_KERNEL_ENTRY] = { .type = NLA_U64, },
+	[POPCORN_A_KERNEL_BOOT_PARAMS] = { .type = NLA_U64, },
+	[POPCORN_A_KERNEL_PAGE_TABLE_ROOT] = { .type = NLA_U64, },
+	[POPCORN_A_KERNEL_IMAGE] = { .type = NLA_NUL_STRING, .len = 255, },
+};
+
+static const struct nla_policy pcn_nl_kernel_stop_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+};
+
+static const struct nla_policy pcn_nl_kernel_kill_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+};
+
+static const struct nla_policy pcn_nl_kernel_del_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+};
+
+const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
+	{
+		.cmd     = POPCORN_CMD_FABRIC_GET,
+		.doit    = pcn_nl_fabric_get_doit,
+	},
+	{
+		.cmd     = POPCORN_CMD_NODE_GET,
+		.doit    = pcn_nl_node_get_doit,
+		.start   = pcn_nl_dump_start,
+		.dumpit  = pcn_nl_node_get_dumpit,
+		.policy  = pcn_nl_node_get_policy,
+		.maxattr = POPCORN_A_NODE_ID,
+	},
+	{
+		.cmd     = POPCORN_CMD_PING,
+		.doit    = pcn_nl_ping_doit,
+		.policy  = pcn_nl_ping_policy,
+		.maxattr = POPCORN_A_PING_INTERVAL,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_GET,
+		.doit    = pcn_nl_kernel_get_doit,
+		.start   = pcn_nl_dump_start,
+		.dumpit  = pcn_nl_kernel_get_dumpit,
+		.policy  = pcn_nl_kernel_get_policy,
+		.maxattr = POPCORN_A_KERNEL_NAME,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_NEW,
+		.doit    = pcn_nl_kernel_new_doit,
+		.policy  = pcn_nl_kernel_new_policy,
+		.maxattr = POPCORN_A_KERNEL_MEMORY_SIZE,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_PREPARE,
+		.doit    = pcn_nl_kernel_prepare_doit,
+		.policy  = pcn_nl_kernel_prepare_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_BOOT,
+		.doit    = pcn_nl_kernel_boot_doit,
+		.policy  = pcn_nl_kernel_boot_policy,
+		.maxattr = POPCORN_A_KERNEL_IMAGE,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_STOP,
+		.doit    = pcn_nl_kernel_stop_doit,
+		.policy  = pcn_nl_kernel_stop_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_KILL,
+		.doit    = pcn_nl_kernel_kill_doit,
+		.policy  = pcn_nl_kernel_kill_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_DEL,
+		.doit    = pcn_nl_kernel_del_doit,
+		.policy  = pcn_nl_kernel_del_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
+		.flags   = GENL_ADMIN_PERM,
+	},
+};
+
+const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS] = {
+	[PCN_NLGRP_NODE] = { .name = POPCORN_MCGRP_NODE, },
+	[PCN_NLGRP_KERNEL] = { .name = POPCORN_MCGRP_KERNEL, },
+};

@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/* GENERATED from kmod/uapi/popcorn.yaml by `make gen` */
+/* (PYTHONPATH=tools python3 -m codegen). Do not edit. */
+#ifndef _UAPI_POPCORN_H
+#define _UAPI_POPCORN_H
+
+/*
+ * Control of Popcorn: the fabric and its nodes (in every kernel), and the
+ * kernels that the primary starts (only where popcorn_host is loaded). Every
+ * refusal carries an extack message and, where one attribute is to blame, its
+ * offset.
+ */
+
+#define POPCORN_FAMILY_NAME	"popcorn"
+#define POPCORN_FAMILY_VERSION	1
+
+/* Longest name of a kernel, in bytes, without the terminating NUL. */
+#define POPCORN_NAME_MAX	31
+
+/* Nodes that a fabric can hold; ids run from 0 (the primary) to 15. */
+#define POPCORN_NODES_MAX	16
+
+/* Most round trips that one ping request may ask for. */
+#define POPCORN_PING_BATCH_MAX	256
+
+/* Leased memory comes in multiples of this, in bytes. */
+#define POPCORN_MEMORY_GRANULE	2097152
+
+/**
+ * enum popcorn_node_state - Where a node is in its life, as its slot in the
+ *   fabric tells.
+ * @POPCORN_NODE_STATE_ABSENT: Nobody uses the slot.
+ * @POPCORN_NODE_STATE_EXPECTED: The primary has prepared the slot; the kernel
+ *   has not registered yet.
+ * @POPCORN_NODE_STATE_UP: Registered and reachable.
+ * @POPCORN_NODE_STATE_LEFT: Took its leave in order (its module was removed).
+ * @POPCORN_NODE_STATE_STOPPED: Its kernel powered off, halted or rebooted, and
+ *   a guard parked it.
+ * @POPCORN_NODE_STATE_CRASHED: Its kernel panicked.
+ */
+enum popcorn_node_state {
+	POPCORN_NODE_STATE_ABSENT,
+	POPCORN_NODE_STATE_EXPECTED,
+	POPCORN_NODE_STATE_UP,
+	POPCORN_NODE_STATE_LEFT,
+	POPCORN_NODE_STATE_STOPPED,
+	POPCORN_NODE_STATE_CRASHED,
+};
+
+/**
+ * enum popcorn_kernel_state - Where a kernel that the primary leased resources
+ *   to is in its life.
+ * @POPCORN_KERNEL_STATE_LEASED: Has its CPUs and memory; nothing runs there.
+ *   Its memory may be written.
+ * @POPCORN_KERNEL_STATE_STARTING: Its first CPU was sent off; it has not
+ *   registered on the fabric.
+ * @POPCORN_KERNEL_STATE_RUNNING: Registered on the fabric.
+ * @POPCORN_KERNEL_STATE_STOPPING: Asked to power off.
+ * @POPCORN_KERNEL_STATE_STOPPED: Powered off, halted or rebooted; its CPUs are
+ *   parked. It can be started again.
+ * @POPCORN_KERNEL_STATE_CRASHED: Panicked; its CPUs are parked and its memory
+ *   is as it was.
+ * @POPCORN_KERNEL_STATE_KILLED: Its CPUs were reset by the primary.
+ */
+enum popcorn_kernel_state {
+	POPCORN_KERNEL_STATE_LEASED,
+	POPCORN_KERNEL_STATE_STARTING,
+	POPCORN_KERNEL_STATE_RUNNING,
+	POPCORN_KERNEL_STATE_STOPPING,
+	POPCORN_KERNEL_STATE_STOPPED,
+	POPCORN_KERNEL_STATE_CRASHED,
+	POPCORN_KERNEL_STATE_KILLED,
+};
+
+/**
+ * enum popcorn_memory_backend - Where leased memory comes from.
+ * @POPCORN_MEMORY_BACKEND_CONTIG: Taken from the running kernel's page
+ *   allocator.
+ * @POPCORN_MEMORY_BACKEND_RESERVED: A range that the primary was booted without
+ *   (memmap=SIZE$START).
+ */
+enum popcorn_memory_backend {
+	POPCORN_MEMORY_BACKEND_CONTIG,
+	POPCORN_MEMORY_BACKEND_RESERVED,
+};
+
+/**
+ * enum popcorn_a_fabric - Attributes of the set `fabric`.
+ * @POPCORN_A_FABRIC_PHYS: (u64) Physical address of the fabric, bytes.
+ * @POPCORN_A_FABRIC_SIZE: (u64) Size of the fabric, bytes.
+ * @POPCORN_A_FABRIC_VERSION: (u32) Layout version, major in the upper and minor
+ *   in the lower 16 bits.
+ * @POPCORN_A_FABRIC_NODE_ID: (u32) The node that this kernel is.
+ * @POPCORN_A_FABRIC_NR_NODES: (u32) Node slots in the fabric.
+ * @POPCORN_A_FABRIC_TSC_KHZ: (u32) Rate of the time stamp counter that all
+ *   nodes share, kHz.
+ * @POPCORN_A_FABRIC_HOST: (flag) popcorn_host is loaded, kernels can be started
+ *   from here.
+ */
+enum popcorn_a_fabric {
+	POPCORN_A_FABRIC_PHYS = 1,
+	POPCORN_A_FABRIC_SIZE,
+	POPCORN_A_FABRIC_VERSION,
+	POPCORN_A_FABRIC_NODE_ID,
+	POPCORN_A_FABRIC_NR_NODES,
+	POPCORN_A_FABRIC_TSC_KHZ,
+	POPCORN_A_FABRIC_HOST,
+};
+
+#define POPCORN_A_FABRIC_MAX	POPCORN_A_FABRIC_HOST
+
+/**
+ * enum popcorn_a_node - Attributes of the set `node`.
+ * @POPCORN_A_NODE_ID: (u32) Node id, 0 is the primary.
+ * @POPCORN_A_NODE_NAME: (string) Name of the kernel.
+ * @POPCORN_A_NODE_STATE: (u32) State of the node.
+ * @POPCORN_A_NODE_EPOCH: (u32) Grows by one each time a kernel is prepared for
+ *   this slot.
+ * @POPCORN_A_NODE_RELEASE: (string) Kernel release, as `uname -r` prints it.
+ * @POPCORN_A_NODE_MACHINE: (string) Architecture, as `uname -m` prints it.
+ * @POPCORN_A_NODE_NR_CPUS: (u32) CPUs online in that kernel when it registered.
+ * @POPCORN_A_NODE_HEARTBEAT_AGE: (u64) Time since the node's last sign of life,
+ *   milliseconds.
+ * @POPCORN_A_NODE_REASON: (string) Why it stopped or crashed, in the kernel's
+ *   own words; may be empty.
+ * @POPCORN_A_NODE_APIC_ID: (u32) APIC ID that this node's doorbell goes to.
+ * @POPCORN_A_NODE_VECTOR: (u32) Vector that this node's doorbell raises.
+ * @POPCORN_A_NODE_SENT: (u64) Messages that this kernel sent to the node.
+ * @POPCORN_A_NODE_RECEIVED: (u64) Messages that this kernel received from the
+ *   node.
+ * @POPCORN_A_NODE_DOORBELLS_SENT: (u64) Doorbells that this kernel rang at the
+ *   node.
+ * @POPCORN_A_NODE_REJECTED: (u64) Messages from the node that failed a check
+ *   and were not delivered.
+ * @POPCORN_A_NODE_SELF: (flag) This node is the kernel that answers.
+ */
+enum popcorn_a_node {
+	POPCORN_A_NODE_ID = 1,
+	POPCORN_A_NODE_NAME,
+	POPCORN_A_NODE_STATE,
+	POPCORN_A_NODE_EPOCH,
+	POPCORN_A_NODE_RELEASE,
+	POPCORN_A_NODE_MACHINE,
+	POPCORN_A_NODE_NR_CPUS,
+	POPCORN_A_NODE_HEARTBEAT_AGE,
+	POPCORN_A_NODE_REASON,
+	POPCORN_A_NODE_APIC_ID,
+	POPCORN_A_NODE_VECTOR,
+	POPCORN_A_NODE_SENT,
+	POPCORN_A_NODE_RECEIVED,
+	POPCORN_A_NODE_DOORBELLS_SENT,
+	POPCORN_A_NODE_REJECTED,
+	POPCORN_A_NODE_SELF,
+};
+
+#define POPCORN_A_NODE_MAX	POPCORN_A_NODE_SELF
+
+/**
+ * enum popcorn_a_kernel - Attributes of the set `kernel`.
+ * @POPCORN_A_KERNEL_ID: (u32) Id of the kernel, which is its node id.
+ * @POPCORN_A_KERNEL_NAME: (string) Name, letters, digits, dot, dash and
+ *   underscore, beginning with a letter.
+ * @POPCORN_A_KERNEL_STATE: (u32) State of the kernel.
+ * @POPCORN_A_KERNEL_REASON: (string) Why the kernel is in this state, one line;
+ *   may be empty.
+ * @POPCORN_A_KERNEL_CPU: (u32, any number of times) A leased CPU, by the
+ *   primary's logical number. The first one boots the kernel.
+ * @POPCORN_A_KERNEL_APIC_ID: (u32, any number of times) APIC IDs of the leased
+ *   CPUs, in the order of `cpu`.
+ * @POPCORN_A_KERNEL_MEMORY_BACKEND: (u32) Where the memory comes from; contig
+ *   unless told otherwise.
+ * @POPCORN_A_KERNEL_MEMORY_START: (u64) Physical start of the leased memory,
+ *   bytes. Given on request only for the reserved backend.
+ * @POPCORN_A_KERNEL_MEMORY_SIZE: (u64) Size of the leased memory, bytes, a
+ *   multiple of the granule.
+ * @POPCORN_A_KERNEL_SLICE_START: (u64) Physical start of the slice of the first
+ *   MiB, bytes. Page 0 is the trampoline's, page 1 for the page-table root.
+ * @POPCORN_A_KERNEL_SLICE_SIZE: (u64) Size of that slice, bytes.
+ * @POPCORN_A_KERNEL_BSP_APIC_ID: (u32) APIC ID of the CPU that booted the
+ *   machine.
+ * @POPCORN_A_KERNEL_TSC_KHZ: (u32) Rate of the time stamp counter, kHz.
+ * @POPCORN_A_KERNEL_X2APIC: (flag) The machine's CPUs run in x2APIC mode.
+ * @POPCORN_A_KERNEL_FABRIC_START: (u64) Physical start of the fabric, bytes.
+ * @POPCORN_A_KERNEL_FABRIC_SIZE: (u64) Size of the fabric, bytes.
+ * @POPCORN_A_KERNEL_ENTRY: (u64) Physical address of the 64-bit entry point.
+ * @POPCORN_A_KERNEL_BOOT_PARAMS: (u64) Physical address of the zero page.
+ * @POPCORN_A_KERNEL_PAGE_TABLE_ROOT: (u64) Physical address of the PML4 page,
+ *   below 4 GiB.
+ * @POPCORN_A_KERNEL_IMAGE: (string) What was loaded, for people; kept by the
+ *   module and shown again.
+ * @POPCORN_A_KERNEL_EPOCH: (u32) Epoch of the node slot that the kernel was
+ *   prepared with.
+ * @POPCORN_A_KERNEL_AGE: (u64) Time since the last change of state,
+ *   milliseconds.
+ * @POPCORN_A_KERNEL_JOIN_TIME: (u64) Time from the first INIT to the
+ *   registration on the fabric, microseconds; 0 before.
+ */
+enum popcorn_a_kernel {
+	POPCORN_A_KERNEL_ID = 1,
+	POPCORN_A_KERNEL_NAME,
+	POPCORN_A_KERNEL_STATE,
+	POPCORN_A_KERNEL_REASON,
+	POPCORN_A_KERNEL_CPU,
+	POPCORN_A_KERNEL_APIC_ID,
+	POPCORN_A_KERNEL_MEMORY_BACKEND,
+	POPCORN_A_KERNEL_MEMORY_START,
+	POPCORN_A_KERNEL_MEMORY_SIZE,
+	POPCORN_A_KERNEL_SLICE_START,
+	POPCORN_A_KERNEL_SLICE_SIZE,
+	POPCORN_A_KERNEL_BSP_APIC_ID,
+	POPCORN_A_KERNEL_TSC_KHZ,
+	POPCORN_A_KERNEL_X2APIC,
+	POPCORN_A_KERNEL_FABRIC_START,
+	POPCORN_A_KERNEL_FABRIC_SIZE,
+	POPCORN_A_KERNEL_ENTRY,
+	POPCORN_A_KERNEL_BOOT_PARAMS,
+	POPCORN_A_KERNEL_PAGE_TABLE_ROOT,
+	POPCORN_A_KERNEL_IMAGE,
+	POPCORN_A_KERNEL_EPOCH,
+	POPCORN_A_KERNEL_AGE,
+	POPCORN_A_KERNEL_JOIN_TIME,
+};
+
+#define POPCORN_A_KERNEL_MAX	POPCORN_A_KERNEL_JOIN_TIME
+
+/**
+ * enum popcorn_a_ping - Attributes of the set `ping`.
+ * @POPCORN_A_PING_NODE_ID: (u32) Node to ping.
+ * @POPCORN_A_PING_COUNT: (u32) Round trips to make, one after the other.
+ * @POPCORN_A_PING_SIZE: (u32) Bytes of payload that go there and come back,
+ *   besides the cookie; 16 unless told otherwise.
+ * @POPCORN_A_PING_TIMEOUT: (u32) Time to wait for each answer, milliseconds;
+ *   1000 unless told otherwise.
+ * @POPCORN_A_PING_INTERVAL: (u32) Pause between two round trips, microseconds;
+ *   none unless told otherwise.
+ * @POPCORN_A_PING_RTT: (u64, any number of times) A round trip that was
+ *   answered, TSC cycles.
+ * @POPCORN_A_PING_SENT: (u32) Requests that were sent.
+ * @POPCORN_A_PING_LOST: (u32) Requests that were not answered in time.
+ */
+enum popcorn_a_ping {
+	POPCORN_A_PING_NODE_ID = 1,
+	POPCORN_A_PING_COUNT,
+	POPCORN_A_PING_SIZE,
+	POPCORN_A_PING_TIMEOUT,
+	POPCORN_A_PING_INTERVAL,
+	POPCORN_A_PING_RTT,
+	POPCORN_A_PING_SENT,
+	POPCORN_A_PING_LOST,
+};
+
+#define POPCORN_A_PING_MAX	POPCORN_A_PING_LOST
+
+/**
+ * enum popcorn_cmd - Commands and notifications.
+ * @POPCORN_CMD_FABRIC_GET: The fabric that this kernel is on.
+ * @POPCORN_CMD_NODE_GET: One node, or all that are not absent.
+ * @POPCORN_CMD_NODE_NTF: A node changed its state.
+ * @POPCORN_CMD_PING: Round trips to a node through its echo service.
+ * @POPCORN_CMD_KERNEL_GET: One kernel by id or by name, or all that hold a
+ *   lease.
+ * @POPCORN_CMD_KERNEL_NTF: A kernel was leased to, changed its state or was
+ *   released (then its state is the last one).
+ * @POPCORN_CMD_KERNEL_NEW: Lease CPUs, memory and a low slice to a new kernel.
+ *   All of it or nothing.
+ * @POPCORN_CMD_KERNEL_PREPARE: Make a kernel that does not run ready to be
+ *   loaded (again): its memory is cleared, its node slot gets a new epoch, its
+ *   state becomes leased.
+ * @POPCORN_CMD_KERNEL_BOOT: Start the kernel that was written into the leased
+ *   memory.
+ * @POPCORN_CMD_KERNEL_STOP: Ask a running kernel to power off. It is done when
+ *   its state says so.
+ * @POPCORN_CMD_KERNEL_KILL: Reset the CPUs of a kernel, whatever it is doing.
+ *   Its lease stays.
+ * @POPCORN_CMD_KERNEL_DEL: Give back all that a kernel that does not run has
+ *   leased; its memory is cleared first.
+ * @POPCORN_CMD_KERNEL_RELEASED: A kernel's lease was given back; it is gone.
+ */
+enum popcorn_cmd {
+	POPCORN_CMD_FABRIC_GET = 1,
+	POPCORN_CMD_NODE_GET,
+	POPCORN_CMD_NODE_NTF,
+	POPCORN_CMD_PING,
+	POPCORN_CMD_KERNEL_GET,
+	POPCORN_CMD_KERNEL_NTF,
+	POPCORN_CMD_KERNEL_NEW,
+	POPCORN_CMD_KERNEL_PREPARE,
+	POPCORN_CMD_KERNEL_BOOT,
+	POPCORN_CMD_KERNEL_STOP,
+	POPCORN_CMD_KERNEL_KILL,
+	POPCORN_CMD_KERNEL_DEL,
+	POPCORN_CMD_KERNEL_RELEASED,
+};
+
+#define POPCORN_CMD_MAX	POPCORN_CMD_KERNEL_RELEASED
+
+#define POPCORN_MCGRP_NODE	"node"
+#define POPCORN_MCGRP_KERNEL	"kernel"
+
+#endif /* _UAPI_POPCORN_H */

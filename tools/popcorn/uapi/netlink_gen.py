@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-2.0
+# GENERATED from kmod/uapi/popcorn.yaml by `make gen`
+# (PYTHONPATH=tools python3 -m codegen). Do not edit.
+"""The numbers, names and types of the netlink protocol.
+
+`NLA_MAPS` holds pyroute2's ``nla_map`` of each attribute set, `DO_SET` the set of each
+command and notification, `MULTI` the attributes that may come any number of times,
+`DOCS` what each command, attribute and enum entry means, by its C name.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+__all__ = (
+    "DOCS",
+    "DO_SET",
+    "FAMILY",
+    "MCAST_GROUPS",
+    "MEMORY_GRANULE",
+    "MULTI",
+    "NAME_MAX",
+    "NLA_MAPS",
+    "NODES_MAX",
+    "PING_BATCH_MAX",
+    "VERSION",
+    "Cmd",
+    "FabricAttr",
+    "KernelAttr",
+    "KernelState",
+    "MemoryBackend",
+    "NodeAttr",
+    "NodeState",
+    "PingAttr",
+)
+
+FAMILY = "popcorn"
+VERSION = 1
+
+#: Longest name of a kernel, in bytes, without the terminating NUL.
+NAME_MAX = 31
+
+#: Nodes that a fabric can hold; ids run from 0 (the primary) to 15.
+NODES_MAX = 16
+
+#: Most round trips that one ping request may ask for.
+PING_BATCH_MAX = 256
+
+#: Leased memory comes in multiples of this, in bytes.
+MEMORY_GRANULE = 2097152
+
+
+class Cmd(IntEnum):
+    """Commands and notifications."""
+
+    FABRIC_GET = 1
+    NODE_GET = 2
+    NODE_NTF = 3
+    PING = 4
+    KERNEL_GET = 5
+    KERNEL_NTF = 6
+    KERNEL_NEW = 7
+    KERNEL_PREPARE = 8
+    KERNEL_BOOT = 9
+    KERNEL_STOP = 10
+    KERNEL_KILL = 11
+    KERNEL_DEL = 12
+    KERNEL_RELEASED = 13
+
+
+class NodeState(IntEnum):
+    """Where a node is in its life, as its slot in the fabric tells."""
+
+    ABSENT = 0
+    EXPECTED = 1
+    UP = 2
+    LEFT = 3
+    STOPPED = 4
+    CRASHED = 5
+
+
+class KernelState(IntEnum):
+    """Where a kernel that the primary leased resources to is in its life."""
+
+    LEASED = 0
+    STARTING = 1
+    RUNNING = 2
+    STOPPING = 3
+    STOPPED = 4
+    CRASHED = 5
+    KILLED = 6
+
+
+class MemoryBackend(IntEnum):
+    """Where leased memory comes from."""
+
+    CONTIG = 0
+    RESERVED = 1
+
+
+class FabricAttr(IntEnum):
+    """Attributes of the set `fabric`."""
+
+    PHYS = 1
+    SIZE = 2
+    VERSION = 3
+    NODE_ID = 4
+    NR_NODES = 5
+    TSC_KHZ = 6
+    HOST = 7
+
+
+class NodeAttr(IntEnum):
+    """Attributes of the set `node`."""
+
+    ID = 1
+    NAME = 2
+    STATE = 3
+    EPOCH = 4
+    RELEASE = 5
+    MACHINE = 6
+    NR_CPUS = 7
+    HEARTBEAT_AGE = 8
+    REASON = 9
+    APIC_ID = 10
+    VECTOR = 11
+    SENT = 12
+    RECEIVED = 13
+    DOORBELLS_SENT = 14
+    REJECTED = 15
+    SELF = 16
+
+
+class KernelAttr(IntEnum):
+    """Attributes of the set `kernel`."""
+
+    ID = 1
+    NAME = 2
+    STATE = 3
+    REASON = 4
+    CPU = 5
+    APIC_ID = 6
+    MEMORY_BACKEND = 7
+    MEMORY_START = 8
+    MEMORY_SIZE = 9
+    SLICE_START = 10
+    SLICE_SIZE = 11
+    BSP_APIC_ID = 12
+    TSC_KHZ = 13
+    X2APIC = 14
+    FABRIC_START = 15
+    FABRIC_SIZE = 16
+    ENTRY = 17
+    BOOT_PARAMS = 18
+    PAGE_TABLE_ROOT = 19
+    IMAGE = 20
+    EPOCH = 21
+    AGE = 22
+    JOIN_TIME = 23
+
+
+class PingAttr(IntEnum):
+    """Attributes of the set `ping`."""
+
+    NODE_ID = 1
+    COUNT = 2
+    SIZE = 3
+    TIMEOUT = 4
+    INTERVAL = 5
+    RTT = 6
+    SENT = 7
+    LOST = 8
+
+
+NLA_MAPS: dict[str, tuple[tuple[str, str], ...]] = {
+    "fabric": (
+        ("POPCORN_A_FABRIC_UNSPEC", "none"),
+        ("POPCORN_A_FABRIC_PHYS", "uint64"),
+        ("POPCORN_A_FABRIC_SIZE", "uint64"),
+        ("POPCORN_A_FABRIC_VERSION", "uint32"),
+        ("POPCORN_A_FABRIC_NODE_ID", "uint32"),
+        ("POPCORN_A_FABRIC_NR_NODES", "uint32"),
+        ("POPCORN_A_FABRIC_TSC_KHZ", "uint32"),
+        ("POPCORN_A_FABRIC_HOST", "flag"),
+    ),
+    "node": (
+        ("POPCORN_A_NODE_UNSPEC", "none"),
+        ("POPCORN_A_NODE_ID", "uint32"),
+        ("POPCORN_A_NODE_NAME", "asciiz"),
+        ("POPCORN_A_NODE_STATE", "uint32"),
+        ("POPCORN_A_NODE_EPOCH", "uint32"),
+        ("POPCORN_A_NODE_RELEASE", "asciiz"),
+        ("POPCORN_A_NODE_MACHINE", "asciiz"),
+        ("POPCORN_A_NODE_NR_CPUS", "uint32"),
+        ("POPCORN_A_NODE_HEARTBEAT_AGE", "uint64"),
+        ("POPCORN_A_NODE_REASON", "asciiz"),
+        ("POPCORN_A_NODE_APIC_ID", "uint32"),
+        ("POPCORN_A_NODE_VECTOR", "uint32"),
+        ("POPCORN_A_NODE_SENT", "uint64"),
+        ("POPCORN_A_NODE_RECEIVED", "uint64"),
+        ("POPCORN_A_NODE_DOORBELLS_SENT", "uint64"),
+        ("POPCORN_A_NODE_REJECTED", "uint64"),
+        ("POPCORN_A_NODE_SELF", "flag"),
+    ),
+    "kernel": (
+        ("POPCORN_A_KERNEL_UNSPEC", "none"),
+        ("POPCORN_A_KERNEL_ID", "uint32"),
+        ("POPCORN_A_KERNEL_NAME", "asciiz"),
+        ("POPCORN_A_KERNEL_STATE", "uint32"),
+        ("POPCORN_A_KERNEL_REASON", "asciiz"),
+        ("POPCORN_A_KERNEL_CPU", "uint32"),
+        ("POPCORN_A_KERNEL_APIC_ID", "uint32"),
+        ("POPCORN_A_KERNEL_MEMORY_BACKEND", "uint32"),
+        ("POPCORN_A_KERNEL_MEMORY_START", "uint64"),
+        ("POPCORN_A_KERNEL_MEMORY_SIZE", "uint64"),
+        ("POPCORN_A_KERNEL_SLICE_START", "uint64"),
+        ("POPCORN_A_KERNEL_SLICE_SIZE", "uint64"),
+        ("POPCORN_A_KERNEL_BSP_APIC_ID", "uint32"),
+        ("POPCORN_A_KERNEL_TSC_KHZ", "uint32"),
+        ("POPCORN_A_KERNEL_X2APIC", "flag"),
+        ("POPCORN_A_KERNEL_FABRIC_START", "uint64"),
+        ("POPCORN_A_KERNEL_FABRIC_SIZE", "uint64"),
+        ("POPCORN_A_KERNEL_ENTRY", "uint64"),
+        ("POPCORN_A_KERNEL_BOOT_PARAMS", "uint64"),
+        ("POPCORN_A_KERNEL_PAGE_TABLE_ROOT", "uint64"),
+        ("POPCORN_A_KERNEL_IMAGE", "asciiz"),
+        ("POPCORN_A_KERNEL_EPOCH", "uint32"),
+        ("POPCORN_A_KERNEL_AGE", "uint64"),
+        ("POPCORN_A_KERNEL_JOIN_TIME", "uint64"),
+    ),
+    "ping": (
+        ("POPCORN_A_PING_UNSPEC", "none"),
+        ("POPCORN_A_PING_NODE_ID", "uint32"),
+        ("POPCORN_A_PING_COUNT", "uint32"),
+        ("POPCORN_A_PING_SIZE", "uint32"),
+        ("POPCORN_A_PING_TIMEOUT", "uint32"),
+        ("POPCORN_A_PING_INTERVAL", "uint32"),
+        ("POPCORN_A_PING_RTT", "uint64"),
+        ("POPCORN_A_PING_SENT", "uint32"),
+        ("POPCORN_A_PING_LOST", "uint32"),
+    ),
+}
+
+MULTI: frozenset[str] = frozenset(
+    {
+        "POPCORN_A_KERNEL_APIC_ID",
+        "POPCORN_A_KERNEL_CPU",
+        "POPCORN_A_PING_RTT",
+    }
+)
+
+DO_SET: dict[Cmd, str] = {
+    Cmd.FABRIC_GET: "fabric",
+    Cmd.NODE_GET: "node",
+    Cmd.NODE_NTF: "node",
+    Cmd.PING: "ping",
+    Cmd.KERNEL_GET: "kernel",
+    Cmd.KERNEL_NTF: "kernel",
+    Cmd.KERNEL_NEW: "kernel",
+    Cmd.KERNEL_PREPARE: "kernel",
+    Cmd.KERNEL_BOOT: "kernel",
+    Cmd.KERNEL_STOP: "kernel",
+    Cmd.KERNEL_KILL: "kernel",
+    Cmd.KERNEL_DEL: "kernel",
+    Cmd.KERNEL_RELEASED: "kernel",
+}
+
+MCAST_GROUPS: tuple[str, ...] = (
+    "node",
+    "kernel",
+)
+
+DOCS: dict[str, str] = {
+    "POPCORN_CMD_FABRIC_GET": "The fabric that this kernel is on.",
+    "POPCORN_CMD_NODE_GET": "One node, or all that are not absent.",
+    "POPCORN_CMD_NODE_NTF": "A node changed its state.",
+    "POPCORN_CMD_PING": "Round trips to a node through its echo service.",
+    "POPCORN_CMD_KERNEL_GET": "One kernel by id or by name, or all that hold a lease.",
+    "POPCORN_CMD_KERNEL_NTF": "A kernel was leased to, changed its state or was released (then its state is the last one).",  # noqa: E501
+    "POPCORN_CMD_KERNEL_NEW": "Lease CPUs, memory and a low slice to a new kernel. All of it or nothing.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_PREPARE": "Make a kernel that does not run ready to be loaded (again): its memory is cleared, its node slot gets a new epoch, its state becomes leased.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_BOOT": "Start the kernel that was written into the leased memory.",
+    "POPCORN_CMD_KERNEL_STOP": "Ask a running kernel to power off. It is done when its state says so.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_KILL": "Reset the CPUs of a kernel, whatever it is doing. Its lease stays.",
+    "POPCORN_CMD_KERNEL_DEL": "Give back all that a kernel that does not run has leased; its memory is cleared first.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_RELEASED": "A kernel's lease was given back; it is gone.",
+    "POPCORN_A_FABRIC_PHYS": "Physical address of the fabric, bytes.",
+    "POPCORN_A_FABRIC_SIZE": "Size of the fabric, bytes.",
+    "POPCORN_A_FABRIC_VERSION": "Layout version, major in the upper and minor in the lower 16 bits.",  # noqa: E501
+    "POPCORN_A_FABRIC_NODE_ID": "The node that this kernel is.",
+    "POPCORN_A_FABRIC_NR_NODES": "Node slots in the fabric.",
+    "POPCORN_A_FABRIC_TSC_KHZ": "Rate of the time stamp counter that all nodes share, kHz.",
+    "POPCORN_A_FABRIC_HOST": "popcorn_host is loaded, kernels can be started from here.",
+    "POPCORN_A_NODE_ID": "Node id, 0 is the primary.",
+    "POPCORN_A_NODE_NAME": "Name of the kernel.",
+    "POPCORN_A_NODE_STATE": "State of the node.",
+    "POPCORN_A_NODE_EPOCH": "Grows by one each time a kernel is prepared for this slot.",
+    "POPCORN_A_NODE_RELEASE": "Kernel release, as `uname -r` prints it.",
+    "POPCORN_A_NODE_MACHINE": "Architecture, as `uname -m` prints it.",
+    "POPCORN_A_NODE_NR_CPUS": "CPUs online in that kernel when it registered.",
+    "POPCORN_A_NODE_HEARTBEAT_AGE": "Time since the node's last sign of life, milliseconds.",
+    "POPCORN_A_NODE_REASON": "Why it stopped or crashed, in the kernel's own words; may be empty.",
+    "POPCORN_A_NODE_APIC_ID": "APIC ID that this node's doorbell goes to.",
+    "POPCORN_A_NODE_VECTOR": "Vector that this node's doorbell raises.",
+    "POPCORN_A_NODE_SENT": "Messages that this kernel sent to the node.",
+    "POPCORN_A_NODE_RECEIVED": "Messages that this kernel received from the node.",
+    "POPCORN_A_NODE_DOORBELLS_SENT": "Doorbells that this kernel rang at the node.",
+    "POPCORN_A_NODE_REJECTED": "Messages from the node that failed a check and were not delivered.",
+    "POPCORN_A_NODE_SELF": "This node is the kernel that answers.",
+    "POPCORN_A_KERNEL_ID": "Id of the kernel, which is its node id.",
+    "POPCORN_A_KERNEL_NAME": "Name, letters, digits, dot, dash and underscore, beginning with a letter.",  # noqa: E501
+    "POPCORN_A_KERNEL_STATE": "State of the kernel.",
+    "POPCORN_A_KERNEL_REASON": "Why the kernel is in this state, one line; may be empty.",
+    "POPCORN_A_KERNEL_CPU": "A leased CPU, by the primary's logical number. The first one boots the kernel.",  # noqa: E501
+    "POPCORN_A_KERNEL_APIC_ID": "APIC IDs of the leased CPUs, in the order of `cpu`.",
+    "POPCORN_A_KERNEL_MEMORY_BACKEND": "Where the memory comes from; contig unless told otherwise.",
+    "POPCORN_A_KERNEL_MEMORY_START": "Physical start of the leased memory, bytes. Given on request only for the reserved backend.",  # noqa: E501
+    "POPCORN_A_KERNEL_MEMORY_SIZE": "Size of the leased memory, bytes, a multiple of the granule.",
+    "POPCORN_A_KERNEL_SLICE_START": "Physical start of the slice of the first MiB, bytes. Page 0 is the trampoline's, page 1 for the page-table root.",  # noqa: E501
+    "POPCORN_A_KERNEL_SLICE_SIZE": "Size of that slice, bytes.",
+    "POPCORN_A_KERNEL_BSP_APIC_ID": "APIC ID of the CPU that booted the machine.",
+    "POPCORN_A_KERNEL_TSC_KHZ": "Rate of the time stamp counter, kHz.",
+    "POPCORN_A_KERNEL_X2APIC": "The machine's CPUs run in x2APIC mode.",
+    "POPCORN_A_KERNEL_FABRIC_START": "Physical start of the fabric, bytes.",
+    "POPCORN_A_KERNEL_FABRIC_SIZE": "Size of the fabric, bytes.",
+    "POPCORN_A_KERNEL_ENTRY": "Physical address of the 64-bit entry point.",
+    "POPCORN_A_KERNEL_BOOT_PARAMS": "Physical address of the zero page.",
+    "POPCORN_A_KERNEL_PAGE_TABLE_ROOT": "Physical address of the PML4 page, below 4 GiB.",
+    "POPCORN_A_KERNEL_IMAGE": "What was loaded, for people; kept by the module and shown again.",
+    "POPCORN_A_KERNEL_EPOCH": "Epoch of the node slot that the kernel was prepared with.",
+    "POPCORN_A_KERNEL_AGE": "Time since the last change of state, milliseconds.",
+    "POPCORN_A_KERNEL_JOIN_TIME": "Time from the first INIT to the registration on the fabric, microseconds; 0 before.",  # noqa: E501
+    "POPCORN_A_PING_NODE_ID": "Node to ping.",
+    "POPCORN_A_PING_COUNT": "Round trips to make, one after the other.",
+    "POPCORN_A_PING_SIZE": "Bytes of payload that go there and come back, besides the cookie; 16 unless told otherwise.",  # noqa: E501
+    "POPCORN_A_PING_TIMEOUT": "Time to wait for each answer, milliseconds; 1000 unless told otherwise.",  # noqa: E501
+    "POPCORN_A_PING_INTERVAL": "Pause between two round trips, microseconds; none unless told otherwise.",  # noqa: E501
+    "POPCORN_A_PING_RTT": "A round trip that was answered, TSC cycles.",
+    "POPCORN_A_PING_SENT": "Requests that were sent.",
+    "POPCORN_A_PING_LOST": "Requests that were not answered in time.",
+    "POPCORN_NODE_STATE_ABSENT": "Nobody uses the slot.",
+    "POPCORN_NODE_STATE_EXPECTED": "The primary has prepared the slot; the kernel has not registered yet.",  # noqa: E501
+    "POPCORN_NODE_STATE_UP": "Registered and reachable.",
+    "POPCORN_NODE_STATE_LEFT": "Took its leave in order (its module was removed).",
+    "POPCORN_NODE_STATE_STOPPED": "Its kernel powered off, halted or rebooted, and a guard parked it.",  # noqa: E501
+    "POPCORN_NODE_STATE_CRASHED": "Its kernel panicked.",
+    "POPCORN_KERNEL_STATE_LEASED": "Has its CPUs and memory; nothing runs there. Its memory may be written.",  # noqa: E501
+    "POPCORN_KERNEL_STATE_STARTING": "Its first CPU was sent off; it has not registered on the fabric.",  # noqa: E501
+    "POPCORN_KERNEL_STATE_RUNNING": "Registered on the fabric.",
+    "POPCORN_KERNEL_STATE_STOPPING": "Asked to power off.",
+    "POPCORN_KERNEL_STATE_STOPPED": "Powered off, halted or rebooted; its CPUs are parked. It can be started again.",  # noqa: E501
+    "POPCORN_KERNEL_STATE_CRASHED": "Panicked; its CPUs are parked and its memory is as it was.",
+    "POPCORN_KERNEL_STATE_KILLED": "Its CPUs were reset by the primary.",
+    "POPCORN_MEMORY_BACKEND_CONTIG": "Taken from the running kernel's page allocator.",
+    "POPCORN_MEMORY_BACKEND_RESERVED": "A range that the primary was booted without (memmap=SIZE$START).",  # noqa: E501
+}
