@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The distribution kernels that the lab boots, unpacked below build/kernels/NAME/.
+
+NAME is what a person types: "6.1", "6.12", "7.2", with a flavour behind a dash: "6.1-rt", "6.1-cloud".
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .apt import Apt
+from .paths import KERNELS
+from .shell import LOG, SetupError, lock, run
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a kernel comes from: the suites that may carry it (an empty name is this machine's own)."""
+
+    version: str
+    suites: tuple[str, ...]
+    flavour: str = "amd64"
+
+    @property
+    def package(self) -> re.Pattern[str]:
+        """Return what the kernel's package is called; the group is the release (uname -r)."""
+        release = rf"{re.escape(self.version)}\.[\d.]+(?:[-+]\w+)?-{re.escape(self.flavour)}"
+        return re.compile(rf"linux-image-({release})")
+
+
+SOURCES = {
+    "6.1": Source("6.1", ("",)),
+    "6.1-rt": Source("6.1", ("",), "rt-amd64"),
+    "6.1-cloud": Source("6.1", ("",), "cloud-amd64"),
+    "6.12": Source("6.12", ("trixie",)),
+    # Which of the two carries it changes with time.
+    "7.2": Source("7.2", ("testing", "unstable")),
+}
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """An unpacked kernel: `release` is its uname -r, `suite` the suite it came from."""
+
+    name: str
+    release: str
+    suite: str
+
+    @property
+    def base(self) -> Path:
+        """Directory that holds boot/ and lib/modules/RELEASE/."""
+        return KERNELS / self.name
+
+    @property
+    def image(self) -> Path:
+        """The bzImage."""
+        return self.base / "boot" / f"vmlinuz-{self.release}"
+
+    @property
+    def modules(self) -> Path:
+        """What is /lib/modules/RELEASE on a machine that runs this kernel."""
+        return self.base / "lib/modules" / self.release
+
+    def depmod(self) -> None:
+        """Bring modules.dep and its relatives up to date."""
+        run(["depmod", "--basedir", self.base, self.release])
+
+
+def fetched() -> list[Kernel]:
+    """Return the kernels that are there, in the order of SOURCES."""
+    return [kernel for kernel in map(_read, SOURCES) if kernel]
+
+
+def ensure(name: str) -> Kernel:
+    """Return a kernel, fetching it first if it is not there.
+
+    Raises SetupError for an unknown name and when no suite carries the kernel.
+    """
+    if name not in SOURCES:
+        raise SetupError(f"there is no kernel {name!r}", f"known kernels: {', '.join(SOURCES)}")
+    with lock(f"kernel-{name}"):
+        return _read(name) or _fetch(name)
+
+
+def _read(name: str) -> Kernel | None:
+    try:
+        release, suite = (KERNELS / name / "release").read_text().split("\n")[:2]
+    except FileNotFoundError:
+        return None
+    return Kernel(name, release, suite)
+
+
+def _fetch(name: str) -> Kernel:
+    apt, release = _find(name)
+    scratch = KERNELS / f".{name}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    # One package up to 7.1; from 7.2 on linux-image-* only depends on the parts.
+    parts = {f"linux-{part}-{release}" for part in ("image", "base", "binary", "modules")}
+    apt.extract(sorted(parts & set(apt.names("linux-"))), scratch)
+    if (scratch / "usr/lib/modules").is_dir():
+        (scratch / "lib").mkdir(exist_ok=True)
+        (scratch / "usr/lib/modules").rename(scratch / "lib/modules")  # merged /usr: trixie on
+    shutil.rmtree(scratch / "usr", ignore_errors=True)
+    (scratch / "release").write_text(f"{release}\n{apt.suite}\n")
+    run(["depmod", "--basedir", scratch, release])
+    shutil.rmtree(KERNELS / name, ignore_errors=True)
+    scratch.rename(KERNELS / name)
+    LOG.info("kernel %s is %s", name, release)
+    return Kernel(name, release, apt.suite)
+
+
+def _find(name: str) -> tuple[Apt, str]:
+    source = SOURCES[name]
+    for suite in source.suites:
+        apt = Apt(suite)
+        apt.update()
+        names = apt.names(f"linux-image-{source.version}.")
+        found = [match[1] for match in map(source.package.fullmatch, names) if match]
+        if found:
+            return apt, found[-1]
+    where = " or ".join(suite or "this release" for suite in source.suites)
+    raise SetupError(
+        f"no linux-image-{source.version}.*-{source.flavour} in {where}",
+        "the archive has moved on: name the new version in tools/setup/kernels.py",
+    )

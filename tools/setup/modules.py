@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Popcorn's modules, built for a fetched kernel and put where that kernel's modprobe finds them.
+
+kmod/ is mirrored into build/modules/RELEASE/src and built there, so that builds for different kernels
+never mix and each stays incremental. The stripped modules go to build/modules/RELEASE/ and, as
+updates/popcorn/, into the unpacked kernel's module tree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+from . import apt, kernels, rootfs
+from .kernels import Kernel
+from .paths import KMOD, MODULES
+from .shell import LOG, lock, run
+
+# What kbuild reads; anything else in kmod/ is documentation or left over from a build in place.
+SOURCES = ("*.c", "*.h", "*.S", "Kbuild", "Makefile")
+
+# Options of the kernel's configuration that only a compiler like the kernel's own can satisfy, or
+# that need the kernel's vmlinux, which distributions do not ship with the headers.
+WITHOUT = ("CONFIG_DEBUG_INFO_BTF_MODULES=",)
+
+
+def build(name: str) -> Kernel:
+    """Build the modules for a kernel, fetching what that takes; return the kernel."""
+    kernel = kernels.ensure(name)
+    with lock(f"modules-{kernel.release}"):
+        source = MODULES / kernel.release / "src"
+        if mirror(KMOD, source):
+            LOG.info("building the modules for %s", kernel.release)
+        _make(kernel, source)
+        if _install(kernel, source):
+            kernel.depmod()
+    return kernel
+
+
+def stale(kernel: Kernel) -> bool:
+    """Whether the modules for a kernel are not built, or older than their source."""
+    built = [path.stat().st_mtime for path in (MODULES / kernel.release).glob("*.ko")]
+    return not built or max(map(os.path.getmtime, _sources(KMOD)), default=0.0) > min(built)
+
+
+def mirror(source: Path, target: Path) -> bool:
+    """Make `target` hold the same sources as `source`, leaving build products; True if it changed."""
+    changed = False
+    wanted = {path.relative_to(source) for path in _sources(source)}
+    for path in _sources(target) if target.is_dir() else ():
+        # kbuild generates *.mod.c next to the objects.
+        if path.relative_to(target) not in wanted and not path.name.endswith(".mod.c"):
+            path.unlink()
+            changed = True
+    for name in sorted(wanted):
+        old, new = target / name, source / name
+        if not old.exists() or _version(old) != _version(new):
+            old.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(new, old)
+            changed = True
+    return changed
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _sources(directory: Path) -> list[Path]:
+    return [path for pattern in SOURCES for path in directory.rglob(pattern)]
+
+
+def _make(kernel: Kernel, source: Path) -> None:
+    jobs = f"-j{os.cpu_count() or 1}"
+    make = ["make", "--no-print-directory", jobs, "-C", str(rootfs.headers(kernel))]
+    if kernel.suite:
+        root = rootfs.ensure(kernel)
+        run(rootfs.inside(root, source, [*make, "M=/src", *WITHOUT, "modules"]), capture=False)
+        headers = root / rootfs.headers(kernel).relative_to("/")
+    else:
+        apt.ensure_installed(f"linux-headers-{kernel.release}")
+        run([*make, f"M={source}", *WITHOUT, "modules"], capture=False)
+        headers = rootfs.headers(kernel)
+    _link_headers(kernel, headers)
+
+
+def _link_headers(kernel: Kernel, headers: Path) -> None:
+    """Make lib/modules/RELEASE/{build,source} lead to the headers, which is where BCC looks."""
+    common = re.search(r"^include (/usr/src/\S+)/Makefile", (headers / "Makefile").read_text(), re.M)
+    source = headers.parent / Path(common[1]).name if common else headers
+    for name, target in (("build", headers), ("source", source)):
+        link = kernel.modules / name
+        if not link.is_symlink() or link.readlink() != target:
+            link.unlink(missing_ok=True)
+            link.symlink_to(target)
+
+
+def _install(kernel: Kernel, source: Path) -> bool:
+    """Strip and copy the modules that changed; drop those that are no more; True if any did."""
+    target = MODULES / kernel.release
+    updates = kernel.modules / "updates/popcorn"
+    updates.mkdir(parents=True, exist_ok=True)
+    built = {path.name: path for path in source.glob("*.ko")}
+    changed = False
+    for gone in [path for path in (*target.glob("*.ko"), *updates.glob("*.ko"))]:
+        if gone.name not in built:
+            gone.unlink()
+            changed = True
+    for name, path in built.items():
+        done = target / name
+        if done.exists() and done.stat().st_mtime >= path.stat().st_mtime:
+            continue
+        # The unstripped one stays in src/ for gdb and addr2line.
+        scratch = target / f".{name}"
+        run(["strip", "--strip-debug", "-o", scratch, path])
+        scratch.rename(done)
+        # A hard link, or a copy across file systems, would be equally visible to the guest; the copy
+        # keeps a run that is going on from seeing a half-written file.
+        shutil.copy2(done, updates / f".{name}")
+        (updates / f".{name}").rename(updates / name)
+        changed = True
+    return changed
