@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0
+"""A small initramfs for a secondary: enough to join, and a shell if one is wanted.
+
+busybox = find_busybox()
+data = build_image("light", release, find_modules(release), busybox.data)
+"""
+
+from popcorn.image.cpio import Entry
+from popcorn.image.find import Busybox, find_busybox, find_modules
+from popcorn.image.initramfs import ImageInfo, ModuleInfo, Profile, build_image, inspect
+
+__all__ = (
+    "Busybox",
+    "Entry",
+    "ImageInfo",
+    "ModuleInfo",
+    "Profile",
+    "build_image",
+    "find_busybox",
+    "find_modules",
+    "inspect",
+)

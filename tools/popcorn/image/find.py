@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Find what goes into an image on this machine: modules of a kernel, and busybox."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import shutil
+import subprocess
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from popcorn.errors import ImageError
+from popcorn.image import elf
+
+__all__ = ("Busybox", "find_busybox", "find_modules")
+
+MODULE_ROOTS = (Path("/lib/modules"),)
+# Ours first, then where DKMS puts modules (Debian, Red Hat).
+MODULE_FOLDERS = ("updates/popcorn", "updates/dkms", "extra")
+BUSYBOX_PATHS = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
+
+
+@dataclass(frozen=True)
+class Busybox:
+    """A static busybox: the program, and the names of the commands in it."""
+
+    path: Path
+    data: bytes = field(repr=False)
+    applets: tuple[str, ...] = field(repr=False)
+
+
+def find_modules(
+    release: str,
+    roots: Iterable[Path] = MODULE_ROOTS,
+    names: Iterable[str] = ("popcorn",),
+) -> dict[str, bytes]:
+    """Return the modules called `names` for the kernel `release`, unpacked, in the order given.
+
+    Each of `roots` is a directory like /lib/modules. Raises ImageError for one that is not found
+    or can't be unpacked.
+    """
+    folders = [root / release / folder for root in roots for folder in MODULE_FOLDERS]
+    return {name: _find_module(name, release, folders) for name in names}
+
+
+def find_busybox(paths: Iterable[Path] = BUSYBOX_PATHS) -> Busybox:
+    """Return the first busybox of `paths` that is there and static; raise ImageError if none is."""
+    reasons = []
+    for path in paths:
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror}")
+            continue
+        try:
+            loader = elf.interpreter(data, str(path))
+        except ImageError as error:
+            reasons.append(error.message)
+            continue
+        if loader:
+            reasons.append(f"{path} is not static")
+            continue
+        return Busybox(path, data, _applets(path))
+    raise ImageError(
+        "no static busybox: " + ("; ".join(reasons) or "none is installed"),
+        "install busybox-static",
+    )
+
+
+def _applets(path: Path) -> tuple[str, ...]:
+    try:
+        done = subprocess.run([path, "--list"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise ImageError(f"{path} --list failed: {error}", "install busybox-static") from error
+    return tuple(done.stdout.split())
+
+
+def _find_module(name: str, release: str, folders: Iterable[Path]) -> bytes:
+    folders = list(folders)
+    for folder in folders:
+        for suffix, unpack in UNPACKERS.items():
+            path = folder / f"{name}.ko{suffix}"
+            if path.is_file():
+                return _read(path, unpack)
+    searched = ", ".join(map(str, folders))
+    raise ImageError(
+        f"no module {name} for {release} (looked in {searched})",
+        f"build and install the modules for {release}",
+    )
+
+
+def _read(path: Path, unpack: Callable[[bytes], bytes]) -> bytes:
+    try:
+        return unpack(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: {error.filename} is not installed", "install zstd") from error
+    except subprocess.CalledProcessError as error:
+        raise ImageError(f"{path}: {error.stderr.decode().strip()}", "build it again") from error
+    except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
+        raise ImageError(f"{path}: can't be unpacked: {error}", "build it again") from error
+
+
+def _unzstd(data: bytes) -> bytes:
+    # Python has no zstd before 3.14.
+    program = shutil.which("zstd")
+    if program is None:
+        raise FileNotFoundError(2, "not found", "zstd")
+    return subprocess.run([program, "-dcq"], input=data, capture_output=True, check=True).stdout
+
+
+UNPACKERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "": bytes,
+    ".xz": lzma.decompress,
+    ".zst": _unzstd,
+    ".gz": gzip.decompress,
+}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The scripts that a secondary runs, for the shell of busybox."""
+
+from __future__ import annotations
+
+__all__ = ("INIT", "MODULES", "POWEROFF", "REBOOT", "RUN")
+
+# Where INIT finds the names of the modules to load, in order, and the user's script.
+MODULES = "etc/popcorn/modules"
+RUN = "etc/popcorn/run"
+
+INIT = rb"""#!/bin/sh
+# PID 1 of a secondary. Must not end: the kernel would panic.
+
+# There may be no console, or one that blocks its writers. All that is said goes to the log.
+exec </dev/null >/dev/null 2>&1
+
+export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root
+cd /
+set -f
+
+# To the log by one write each; opened anew, so that the rate limit of an open file never bites.
+# 14 and 11 are facility user with level info and error.
+log() { printf '<%d>popcorn-%s: %.900s\n' "$1" "$2" "$3" >/dev/kmsg; }
+say() { log 14 init "$*"; }
+fail() { log 11 init "$*"; }
+
+log_lines() {
+	while IFS= read -r line || [ -n "$line" ]; do
+		log 14 "$1" "$line"
+	done
+}
+
+# What is mounted already stays; without devtmpfs the nodes of the image serve.
+mount_once() {
+	while read -r _ where _; do
+		[ "$where" = "$2" ] && return 0
+	done </proc/mounts
+	mkdir -p "$2"
+	reason=$(mount -t "$1" "$1" "$2" 2>&1) || fail "$2: $reason"
+}
+
+mkdir -p /proc
+[ -r /proc/cmdline ] || mount -t proc proc /proc
+mount_once sysfs /sys
+mount_once devtmpfs /dev
+mount_once devpts /dev/pts
+mount_once tmpfs /run
+mount_once tmpfs /tmp
+
+# MODULE.KEY=VALUE on the kernel's command line is KEY=VALUE for the module.
+parameters() {
+	for word in $(cat /proc/cmdline); do
+		case $word in
+		popcorn.name=*) ;;
+		"$1".*=*) printf '%s\n' "${word#"$1".}" ;;
+		esac
+	done
+}
+
+for word in $(cat /proc/cmdline); do
+	case $word in
+	popcorn.name=*) hostname "${word#popcorn.name=}" ;;
+	esac
+done
+
+# Each module is given to insmod once. (busybox may try a module that refuses a second time by the
+# older system call; joining twice is harmless.)
+load() {
+	if [ ! -f "/lib/modules/$1.ko" ]; then
+		fail "$1: there is no /lib/modules/$1.ko in this image"
+		return 1
+	fi
+	reason=$(insmod "/lib/modules/$1.ko" $(parameters "$1") 2>&1) && return 0
+	fail "$1: $reason"
+	return 1
+}
+
+load_all() {
+	for module in $(cat /etc/popcorn/modules); do
+		load "$module" || return 1
+	done
+}
+
+trap /sbin/poweroff USR1 USR2
+trap /sbin/reboot TERM
+
+if load_all; then
+	say "joined as $(hostname)"
+	if [ -f /etc/popcorn/run ]; then
+		{
+			/etc/popcorn/run 2>&1
+			echo "ended with status $?"
+		} | log_lines run &
+	fi
+else
+	fail "not joined"
+fi
+
+# While it waits for this one child, the shell reaps every other that ends.
+while :; do
+	sleep 3600 &
+	wait $!
+done
+"""
+
+# The kernel runs these by name when it is told to stop (orderly_poweroff, orderly_reboot).
+_STOP = """#!/bin/sh
+# Tell everybody but PID 1 to end, then do it without asking PID 1.
+kill -TERM -1
+sleep 1
+sync
+exec /bin/busybox {verb} -f
+"""
+POWEROFF = _STOP.format(verb="poweroff").encode()
+REBOOT = _STOP.format(verb="reboot").encode()
