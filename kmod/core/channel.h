@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _PCN_CHANNEL_H
+#define _PCN_CHANNEL_H
+
+#include <linux/types.h>
+
+int pcn_channel_start(void);
+void pcn_channel_stop(void);
+void pcn_channel_doorbell(u64 tsc);
+void pcn_channel_poll_soon(void);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Tracepoints: the stable surface for tracing/. All times are TSC cycles, and the TSC is common to all
+ * kernels. docs/tracepoints.md tells every field.
+ */
+#undef TRACE_SYSTEM
+#define TRACE_SYSTEM popcorn
+
+#if !defined(_PCN_TRACE_H) || defined(TRACE_HEADER_MULTI_READ)
+#define _PCN_TRACE_H
+
+#include <linux/tracepoint.h>
+
+TRACE_EVENT(popcorn_msg_queued,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u32 seq, u32 service, u32 len, u64 tsc),
+	TP_ARGS(src, dst, queue, seq, service, len, tsc),
+	TP_STRUCT__entry(
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u32, seq)
+		__field(u32, service)
+		__field(u32, len)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->seq = seq;
+		__entry->service = service;
+		__entry->len = len;
+		__entry->tsc = tsc;
+	),
+	TP_printk("src=%u dst=%u queue=%u seq=%#x service=%u len=%u tsc=%llu", __entry->src,
+		  __entry->dst, __entry->queue, __entry->seq, __entry->service, __entry->len,
+		  __entry->tsc)
+);
+
+TRACE_EVENT(popcorn_doorbell_sent,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u32 apic_id, u32 vector, u64 tsc),
+	TP_ARGS(src, dst, queue, apic_id, vector, tsc),
+	TP_STRUCT__entry(
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u32, apic_id)
+		__field(u32, vector)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->apic_id = apic_id;
+		__entry->vector = vector;
+		__entry->tsc = tsc;
+	),
+	TP_printk("src=%u dst=%u queue=%u apic_id=%u vector=%u tsc=%llu", __entry->src, __entry->dst,
+		  __entry->queue, __entry->apic_id, __entry->vector, __entry->tsc)
+);
+
+TRACE_EVENT(popcorn_doorbell_irq,
+	TP_PROTO(u32 node, u32 queue, u64 tsc),
+	TP_ARGS(node, queue, tsc),
+	TP_STRUCT__entry(
+		__field(u32, node)
+		__field(u32, queue)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->node = node;
+		__entry->queue = queue;
+		__entry->tsc = tsc;
+	),
+	TP_printk("node=%u queue=%u tsc=%llu", __entry->node, __entry->queue, __entry->tsc)
+);
+
+TRACE_EVENT(popcorn_msg_delivered,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u32 seq, u32 service, u32 len, u64 queued, u64 doorbell,
+		 u64 irq, u64 poll, u64 delivered),
+	TP_ARGS(src, dst, queue, seq, service, len, queued, doorbell, irq, poll, delivered),
+	TP_STRUCT__entry(
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u32, seq)
+		__field(u32, service)
+		__field(u32, len)
+		__field(u64, queued)
+		__field(u64, doorbell)
+		__field(u64, irq)
+		__field(u64, poll)
+		__field(u64, delivered)
+	),
+	TP_fast_assign(
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->seq = seq;
+		__entry->service = service;
+		__entry->len = len;
+		__entry->queued = queued;
+		__entry->doorbell = doorbell;
+		__entry->irq = irq;
+		__entry->poll = poll;
+		__entry->delivered = delivered;
+	),
+	TP_printk("src=%u dst=%u queue=%u seq=%#x service=%u len=%u queued=%llu doorbell=%llu irq=%llu poll=%llu delivered=%llu",
+		  __entry->src, __entry->dst, __entry->queue, __entry->seq, __entry->service,
+		  __entry->len, __entry->queued, __entry->doorbell, __entry->irq, __entry->poll,
+		  __entry->delivered)
+);
+
+TRACE_EVENT(popcorn_node_state,
+	TP_PROTO(u32 node, u32 epoch, u32 state),
+	TP_ARGS(node, epoch, state),
+	TP_STRUCT__entry(
+		__field(u32, node)
+		__field(u32, epoch)
+		__field(u32, state)
+	),
+	TP_fast_assign(
+		__entry->node = node;
+		__entry->epoch = epoch;
+		__entry->state = state;
+	),
+	TP_printk("node=%u epoch=%u state=%u", __entry->node, __entry->epoch, __entry->state)
+);
+
+#endif
+
+#undef TRACE_INCLUDE_PATH
+#define TRACE_INCLUDE_PATH .
+#undef TRACE_INCLUDE_FILE
+#define TRACE_INCLUDE_FILE trace
+#include <trace/define_trace.h>
