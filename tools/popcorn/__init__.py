@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """Several Linux kernels side by side on one machine: control from Python.
 
->>> from popcorn import Client, Spec, start
+>>> from popcorn import Client, Spec, start_kernel
 >>> with Client() as client:
-...     kernel = start(client, Spec(name="web", cpus=(2, 3), memory_bytes=512 << 20)).kernel
-...     result = list(client.ping(kernel.id, 1000))[-1]
+...     started = start_kernel(client, Spec("web", cpus=(2, 3), memory_bytes=512 << 20))
+...     result = list(client.ping(started.kernel.id, 1000))[-1]
 ...     print(result.median, "microseconds")
 
 What is here is public and stays; everything else in the package may change. Names are loaded when
@@ -12,7 +12,7 @@ they are first used, so that importing the package costs nothing.
 
 Client
     every operation of the control protocol as a method
-start, plan, Spec
+start_kernel, plan_start, Spec, Started, Plan
     bring up a kernel, or say what that would do
 watch
     kernel, node, CPU and memory events as one stream
@@ -48,9 +48,11 @@ if TYPE_CHECKING:
     from popcorn.models import NodeState as NodeState
     from popcorn.models import PingResult as PingResult
     from popcorn.monitor import watch as watch
+    from popcorn.start import Plan as Plan
     from popcorn.start import Spec as Spec
-    from popcorn.start import plan as plan
-    from popcorn.start import start as start
+    from popcorn.start import Started as Started
+    from popcorn.start import plan_start as plan_start
+    from popcorn.start import start_kernel as start_kernel
 
 __version__ = "0.1.0"
 
@@ -79,7 +81,7 @@ _PUBLIC = {
         "PingResult",
     ),
     "popcorn.monitor": ("watch",),
-    "popcorn.start": ("Spec", "plan", "start"),
+    "popcorn.start": ("Plan", "Spec", "Started", "plan_start", "start_kernel"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

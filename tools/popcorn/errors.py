@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Every error that the package raises on purpose.
 
-All derive from :class:`PopcornError`, which carries what went wrong (`message`, one line that names the
-thing) and what to do about it (`hint`, may be empty). The command line prints both and exits with
-`exit_code`; a program that uses the package catches the class that it can do something about.
+All derive from :class:`PopcornError`, which carries what went wrong (`message`, one line that names
+the thing) and what to do about it (`hint`, may be empty). The command line prints both and exits
+with `exit_code`; a program that uses the package catches the class that it can do something about.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ImageError(PopcornError):
 
 
 class PlanError(PopcornError):
-    """What was asked for does not fit: a region too small, a command line too long, a bad CPU list."""
+    """What was asked for does not fit: region too small, command line too long, bad CPU list."""
 
 
 class ModuleMissingError(PopcornError):
@@ -66,9 +66,11 @@ class TimeoutExpiredError(PopcornError):
 
 
 class KernelRefusedError(PopcornError):
-    """The kernel refused a request for another reason; `errno` and the attribute it blames are kept."""
+    """The kernel refused a request for another reason; keeps `errno` and the blamed attribute."""
 
-    def __init__(self, message: str, hint: str = "", *, errno: int = 0, attribute: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, errno: int = 0, attribute: str = ""
+    ) -> None:
         super().__init__(message, hint)
         self.errno = errno
         self.attribute = attribute

@@ -8,7 +8,6 @@ a machine with a few files. Values that a machine does not give are None, never 
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,27 @@ class System:
     def release(self) -> str:
         """Release of the running kernel, as `uname -r`."""
         return self.read("/proc/sys/kernel/osrelease") or platform.release()
+
+    def machine(self) -> str:
+        """Architecture, as `uname -m`."""
+        return self.read("/proc/sys/kernel/arch") or platform.machine()
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Names in a directory, sorted; none if there is no such directory."""
+        try:
+            return tuple(sorted(entry.name for entry in self.path(name).iterdir()))
+        except OSError:
+            return ()
+
+    def firmware_memory(self, kind: str) -> tuple[tuple[int, int], ...]:
+        """(first, last) address of the ranges that the firmware's memory map gives type `kind`."""
+        found = []
+        for entry in self.names("/sys/firmware/memmap"):
+            base = f"/sys/firmware/memmap/{entry}"
+            first, last = self.read(f"{base}/start"), self.read(f"{base}/end")
+            if first and last and self.read(f"{base}/type") == kind:
+                found.append((int(first, 16), int(last, 16)))
+        return tuple(sorted(found))
 
     def cpus(self, what: str) -> tuple[int, ...]:
         """CPUs that are `possible`, `present` or `online`; empty if sysfs does not say."""
@@ -81,10 +101,6 @@ class System:
                 found[key] = int(words[0]) * (1024 if words[1:] == ["kB"] else 1)
         return found
 
-    def cmdline(self) -> str:
-        """Command line of the running kernel."""
-        return self.read("/proc/cmdline") or ""
-
     def modules(self) -> frozenset[str]:
         """Names of the loaded modules."""
         lines = (self.read("/proc/modules") or "").splitlines()
@@ -119,7 +135,3 @@ class System:
             if line.startswith("CapEff:"):
                 return int(line.split()[1], 16)
         return 0
-
-    def readable(self, name: str) -> bool:
-        """Whether this process may read the file."""
-        return os.access(self.path(name), os.R_OK)

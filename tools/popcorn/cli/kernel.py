@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-2.0
+"""popcornctl kernel: plan, start, stop, kill, list, show, wait."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from popcorn.cli.base import ADDRESS, CPULIST, KERNEL, SECONDS, SIZE, Group, settings
+from popcorn.cli.output import Progress, pairs, print_json, table
+from popcorn.units import format_cpulist, format_duration, format_size
+
+if TYPE_CHECKING:
+    from popcorn.client import Client
+    from popcorn.models import Kernel
+    from popcorn.start import Plan, Spec
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+STATES = ("leased", "starting", "running", "stopping", "stopped", "crashed", "killed")
+
+
+@click.group(cls=Group)
+def kernel() -> None:
+    """Start, stop and show kernels."""
+
+
+def _spec_options(command: _F) -> _F:
+    """What `plan` and `start` are told alike."""
+    for option in reversed(
+        (
+            click.argument("name"),
+            click.option("--cpus", type=CPULIST, help="CPUs to take, like 2-3,5; the first boots."),
+            click.option("--memory", type=SIZE, help="Memory to take, like 512M; multiple of 2M."),
+            click.option(
+                "--memory-at",
+                type=ADDRESS,
+                help="Physical start of memory that this kernel was booted without (memmap=).",
+            ),
+            click.option(
+                "--kernel",
+                "image",
+                metavar="PATH|RELEASE",
+                help="Kernel image, or the release of one in /boot; the running one by default.",
+            ),
+            click.option(
+                "--initrd",
+                type=click.Path(path_type=Path),
+                help="Initramfs; by default one is made for the kernel.",
+            ),
+            click.option(
+                "--profile",
+                type=click.Choice(["light", "shell"]),
+                default="light",
+                show_default=True,
+                help="What is in an initramfs that is made.",
+            ),
+            click.option("--append", default="", metavar="WORDS", help="More kernel parameters."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def _spec(
+    name: str,
+    cpus: tuple[int, ...] | None,
+    memory: int | None,
+    memory_at: int | None,
+    image: str | None,
+    initrd: Path | None,
+    profile: str,
+    append: str,
+) -> Spec:
+    from popcorn.start import Spec
+
+    return Spec(
+        name=name,
+        cpus=cpus,
+        memory_bytes=memory,
+        memory_start=memory_at,
+        kernel=image,
+        initrd=initrd,
+        profile=profile,
+        append=append,
+    )
+
+
+@kernel.command("plan")
+@_spec_options
+def plan_command(**options: Any) -> None:
+    """Show what start would do, and do nothing.
+
+    Needs no root and no modules. What is only known once the memory is leased is assumed, and the
+    output says what that is.
+    """
+    _print_plan(_spec(**options))
+
+
+@kernel.command("start")
+@_spec_options
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default="60",
+    metavar="SECONDS",
+    help="How long to wait for the kernel to join; 60 by default.",
+)
+@click.option("--dry-run", is_flag=True, help="Only show the plan.")
+def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
+    """Start a kernel and wait until it has joined.
+
+    A new NAME needs --cpus and --memory. A kernel that was stopped, crashed or killed and kept its
+    lease is started on it again.
+    """
+    from dataclasses import replace
+
+    from popcorn.client import Client
+    from popcorn.start import start_kernel
+
+    spec = replace(_spec(**options), timeout=timeout)
+    if dry_run:
+        _print_plan(spec)
+        return
+    progress = Progress()
+    stage = ""
+
+    def follow(name: str, detail: str, seconds: float | None) -> None:
+        nonlocal stage
+        stage = name
+        progress(name, detail, seconds)
+
+    with Client() as client:
+        try:
+            started = start_kernel(client, spec, progress=follow)
+        except KeyboardInterrupt:
+            progress.close()
+            if stage != "check" and not settings().json:
+                print(
+                    f"hint: what was done stays; to undo it: popcornctl kernel kill {spec.name}",
+                    file=sys.stderr,
+                )
+            raise
+        except BaseException:
+            progress.close()
+            raise
+    if settings().json:
+        print_json(started.to_json())
+        return
+    print(f"kernel '{spec.name}' is running as node {started.kernel.id}")
+
+
+def _print_plan(spec: Spec) -> None:
+    from popcorn.start import plan_start
+
+    plan = plan_start(spec)
+    if settings().json:
+        print_json(plan.to_json())
+        return
+    _show_plan(plan)
+
+
+def _show_plan(plan: Plan) -> None:
+    target = plan.target
+    cpus = plan.spec.cpus or ()
+    ids = ", ".join(str(apic_id) for apic_id in target.apic_ids)
+    pairs(
+        (
+            ("name", plan.spec.name),
+            ("CPUs", f"{format_cpulist(cpus)} (APIC IDs {ids})"),
+            (
+                "memory",
+                f"{format_size(target.region_bytes)} at {target.region_start:#x}, at least"
+                f" {format_size(plan.memory_minimum)} needed",
+            ),
+            ("kernel", f"{plan.image.name} ({plan.image.release or 'release unknown'})"),
+            ("initramfs", f"{plan.initrd.name}, {plan.initrd.size} bytes"),
+            ("entry", f"{plan.layout.entry:#x}"),
+        )
+    )
+    print("\nsegments")
+    table(
+        ("START", "END", "BYTES", "WHAT"),
+        ((f"{p.start:#x}", f"{p.end - 1:#x}", p.size, p.name) for p in plan.layout.placements),
+    )
+    print("\nmemory map of the kernel (e820)")
+    table(
+        ("START", "END", "SIZE", "TYPE"),
+        (
+            (f"{e.start:#x}", f"{e.start + e.size - 1:#x}", format_size(e.size), e.type.name)
+            for e in plan.layout.e820
+        ),
+    )
+    print(f"\ncommand line\n{plan.layout.command_line}")
+    if plan.assumed:
+        print("\nassumed, known only with the lease")
+        for what in plan.assumed:
+            print(f"- {what}")
+
+
+@kernel.command("stop")
+@click.argument("name", type=KERNEL)
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default="30",
+    metavar="SECONDS",
+    help="How long to wait for it to power off; 30 by default.",
+)
+@click.option("--keep", is_flag=True, help="Keep its CPUs and memory for another start.")
+def stop_command(name: str, timeout: float, keep: bool) -> None:
+    """Ask a kernel to power off, wait for it, and take its CPUs and memory back.
+
+    A kernel that does not run any more only gives back what it has.
+    """
+    from popcorn.client import RESTING, Client
+    from popcorn.errors import TimeoutExpiredError
+    from popcorn.models import KernelState, label
+
+    with Client() as client:
+        found = client.kernel(name)
+        if found.state not in RESTING:
+            if found.state != KernelState.STOPPING:
+                client.kernel_stop(found.id)
+            try:
+                found = client.wait_kernel(found.id, RESTING, timeout)
+            except TimeoutExpiredError:
+                raise TimeoutExpiredError(
+                    f"kernel '{found.name}' did not power off within {timeout:g} s:"
+                    f" it is {label(client.kernel(found.id).state)}",
+                    f"to end it all the same: popcornctl kernel kill {found.name}",
+                ) from None
+        _release(client, found, keep)
+
+
+@kernel.command("kill")
+@click.argument("name", type=KERNEL)
+@click.option("--keep", is_flag=True, help="Keep its CPUs and memory for another start.")
+def kill_command(name: str, keep: bool) -> None:
+    """Reset the CPUs of a kernel, whatever it does, and take them and its memory back.
+
+    Also undoes a start that was interrupted.
+    """
+    from popcorn.client import RESTING, Client
+
+    with Client() as client:
+        found = client.kernel(name)
+        if found.state not in RESTING:
+            client.kernel_kill(found.id)
+            found = client.kernel(found.id)
+        _release(client, found, keep)
+
+
+def _release(client: Client, found: Kernel, keep: bool) -> None:
+    """Give the lease of a kernel that rests back, unless it is to be kept, and say so."""
+    from popcorn.models import label
+
+    if not keep:
+        client.kernel_del(found.id)
+    if settings().json:
+        print_json({"kernel": found.to_json(), "released": not keep})
+        return
+    because = f" ({found.reason})" if found.reason else ""
+    what = f"CPUs {format_cpulist(found.cpus)} and {format_size(found.memory_size)}"
+    done = f"keeps {what}" if keep else f"gave back {what}"
+    print(f"kernel '{found.name}' is {label(found.state)}{because}, {done}")
+
+
+@kernel.command("list")
+def list_command() -> None:
+    """List the kernels that have CPUs and memory of this one."""
+    from popcorn.client import Client
+    from popcorn.models import label
+
+    with Client() as client:
+        kernels = client.kernels()
+    if settings().json:
+        print_json([k.to_json() for k in kernels])
+        return
+    table(
+        ("NAME", "ID", "STATE", "CPUS", "MEMORY", "KERNEL", "AGE"),
+        (
+            (
+                k.name,
+                k.id,
+                label(k.state),
+                format_cpulist(k.cpus),
+                format_size(k.memory_size),
+                k.image or "-",
+                format_duration(k.age_ms / 1000),
+            )
+            for k in kernels
+        ),
+    )
+
+
+@kernel.command("show")
+@click.argument("name", type=KERNEL)
+def show_command(name: str) -> None:
+    """Show all about one kernel, by name or id."""
+    from popcorn.client import Client
+    from popcorn.models import label
+
+    with Client() as client:
+        found = client.kernel(name)
+    if settings().json:
+        print_json(found.to_json())
+        return
+    joined = f"{found.join_us / 1e6:.3f} s after its first INIT" if found.join_us else "-"
+    pairs(
+        (
+            ("name", found.name),
+            ("id", found.id),
+            ("state", label(found.state)),
+            ("reason", found.reason or "-"),
+            ("since", f"{format_duration(found.age_ms / 1000)} ago"),
+            ("joined", joined),
+            ("kernel", found.image or "-"),
+            ("CPUs", format_cpulist(found.cpus)),
+            ("boot CPU", found.cpus[0] if found.cpus else "-"),
+            ("APIC IDs", ", ".join(map(str, found.apic_ids))),
+            ("memory", _range(found.memory_start, found.memory_size)),
+            ("backend", label(found.memory_backend)),
+            ("low slice", _range(found.slice_start, found.slice_size)),
+            ("fabric", _range(found.fabric_start, found.fabric_size)),
+            ("epoch", found.epoch),
+            ("entry", f"{found.entry:#x}" if found.entry else "-"),
+        )
+    )
+
+
+def _range(start: int, size: int) -> str:
+    return f"{start:#x}-{start + size - 1:#x} ({format_size(size)})" if size else "-"
+
+
+@kernel.command("wait")
+@click.argument("name", type=KERNEL)
+@click.option(
+    "--state",
+    "wanted",
+    type=click.Choice(STATES),
+    default="running",
+    show_default=True,
+    help="State to wait for.",
+)
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default="60",
+    metavar="SECONDS",
+    help="How long to wait; 60 by default.",
+)
+def wait_command(name: str, wanted: str, timeout: float) -> None:
+    """Wait until a kernel is in a state."""
+    from popcorn.client import Client
+    from popcorn.models import KernelState, label
+
+    with Client() as client:
+        found = client.wait_kernel(name, (KernelState[wanted.upper()],), timeout)
+    if settings().json:
+        print_json(found.to_json())
+    else:
+        print(f"kernel '{found.name}' is {label(found.state)}")

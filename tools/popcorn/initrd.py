@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The initramfs that a kernel is started with: one that is given, or one made for its release.
+
+Those that are made are kept in a cache under the hash of all that goes into them, so a module or
+a busybox that changed gives another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import get_args
+
+from popcorn import image
+from popcorn.errors import ImageError
+from popcorn.sysfs import System
+
+__all__ = ("Initrd", "cache_directory", "find_initrd", "make_initrd", "read_initrd")
+
+SYSTEM_CACHE = Path("/var/cache/popcorn")
+CACHE_KEEP = 16
+"""Images that stay in the cache, the ones used last."""
+
+
+@dataclass(frozen=True)
+class Initrd:
+    """An initramfs; `name` is its path or how it was made, `size` in bytes.
+
+    `data` is empty where only a plan is made and the size is an estimate.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+    size: int
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Initrd:
+        """An initramfs that is there."""
+        return cls(name, data, len(data))
+
+
+def cache_directory() -> Path:
+    """Where images are kept: /var/cache/popcorn for root, else the user's cache directory."""
+    if os.geteuid() == 0:
+        return SYSTEM_CACHE
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "popcorn"
+
+
+def read_initrd(path: Path) -> Initrd:
+    """Read a file; ImageError if it is missing, empty or unreadable."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ImageError(
+            f"{path}: no such initrd", "popcornctl image build makes one; so does --profile"
+        ) from None
+    except OSError as error:
+        raise ImageError(f"{path}: can't read the initrd: {error.strerror}") from error
+    if not data:
+        raise ImageError(f"{path}: the initrd is empty")
+    return Initrd.of(str(path), data)
+
+
+def find_initrd(
+    path: Path | None,
+    profile: str,
+    release: str,
+    *,
+    system: System | None = None,
+    cache: Path | None = None,
+) -> Initrd:
+    """The initramfs at `path`, or one of `profile` for the kernel `release`.
+
+    ImageError if the file cannot be read, or if what the profile needs (popcorn.ko for that
+    release, a static busybox) is not there. `cache` is the cache's directory.
+    """
+    if path is not None:
+        return read_initrd(path)
+    return make_initrd(profile, release, system=system, cache=cache or cache_directory())
+
+
+def make_initrd(
+    profile: str,
+    release: str,
+    *,
+    system: System | None = None,
+    busybox: Path | None = None,
+    run_script: bytes | None = None,
+    cache: Path | None = None,
+) -> Initrd:
+    """An initramfs of `profile` for the kernel `release`, from the cache if one is given.
+
+    ImageError as in :func:`find_initrd`. `run_script` runs in it after joining.
+    """
+    system = system or System()
+    if profile not in get_args(image.Profile):
+        raise ImageError(f"there is no profile '{profile}'", "profiles: light, shell")
+    if not release:
+        raise ImageError(
+            "the kernel image does not say its release, so no initramfs can be made for it",
+            "give one: --initrd PATH",
+        )
+    modules = image.find_modules(release, [system.path("/lib/modules")])
+    places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
+    box = image.find_busybox(places if busybox is None else [busybox])
+    name = f"profile {profile}"
+    kept = None
+    if cache is not None:
+        kept = cache / f"{_key(profile, release, modules, box, run_script)}.img"
+        with contextlib.suppress(OSError):
+            data = kept.read_bytes()
+            os.utime(kept)
+            return Initrd.of(name, data)
+    chosen: image.Profile = "shell" if profile == "shell" else "light"
+    data = image.build_image(chosen, release, modules, box.data, run_script, applets=box.applets)
+    if kept is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
+            _keep(kept, data)
+    return Initrd.of(name, data)
+
+
+def _key(
+    profile: str,
+    release: str,
+    modules: Mapping[str, bytes],
+    busybox: image.Busybox,
+    run_script: bytes | None,
+) -> str:
+    """Hash of everything that the image is made from, the code that makes it included."""
+    parts = [profile.encode(), release.encode(), busybox.data, run_script or b""]
+    for name, data in modules.items():
+        parts += [name.encode(), data]
+    for source in sorted(Path(image.__file__).parent.glob("*.py")):
+        parts.append(source.read_bytes())
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def _keep(path: Path, data: bytes) -> None:
+    """Write whole or not at all, and drop the images that were not used for longest."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as draft:
+        try:
+            draft.write(data)
+            draft.close()
+            Path(draft.name).replace(path)
+        except BaseException:
+            Path(draft.name).unlink(missing_ok=True)
+            raise
+    images = sorted(path.parent.glob("*.img"), key=lambda file: file.stat().st_mtime)
+    for old in images[:-CACHE_KEEP]:
+        old.unlink(missing_ok=True)

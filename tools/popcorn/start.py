@@ -1,0 +1,563 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Bringing up a kernel: check, lease, load, boot, join.
+
+Whatever can be found out without a lease is found out first, so that bad input costs nothing.
+From the lease on the module holds the state: whoever is interrupted, even by SIGKILL, leaves a
+kernel that `kernel list` shows and `kernel kill` takes away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from popcorn import boot
+from popcorn.client import RESTING, Client
+from popcorn.device import HostDevice
+from popcorn.errors import (
+    BusyError,
+    ExistsError,
+    ImageError,
+    ModuleMissingError,
+    NotFoundError,
+    PermissionDeniedError,
+    PlanError,
+    PopcornError,
+    TimeoutExpiredError,
+)
+from popcorn.initrd import Initrd, find_initrd
+from popcorn.models import Fabric, Kernel, KernelState, label
+from popcorn.sysfs import System
+from popcorn.uapi.netlink_gen import MEMORY_GRANULE, NAME_MAX
+from popcorn.units import format_cpulist, format_size
+
+__all__ = (
+    "STAGES",
+    "IncompleteSpecError",
+    "Plan",
+    "Progress",
+    "Spec",
+    "Stage",
+    "Started",
+    "check_name",
+    "plan_start",
+    "start_kernel",
+)
+
+STAGES = ("check", "lease", "load", "boot", "join")
+
+MAYBE_REGION = 4 << 30
+"""Where a plan puts the memory when nobody knows yet where it will be."""
+
+MAYBE_REGION_LOW = 256 << 20
+"""The same for a kernel that cannot be loaded above 4 GiB."""
+
+MAYBE_SLICE = (0x20000, 0x10000)
+MAYBE_FABRIC_BYTES = 16 << 20
+MAYBE_TSC_KHZ = 1_000_000
+MAYBE_INITRD_BYTES = 4 << 20
+
+IMAGE_TEXT_MAX = 255
+"""The module keeps this many bytes of what was loaded (attribute `image`)."""
+
+CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 22: "CAP_SYS_BOOT"}
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]*", re.ASCII)
+
+
+class IncompleteSpecError(PlanError):
+    """Something that only the caller can say was not said."""
+
+    exit_code = 2
+
+
+class Progress(Protocol):
+    """Called as a stage goes on, and once with `seconds` when it is done."""
+
+    def __call__(self, name: str, detail: str, seconds: float | None) -> None:
+        """Stage `name` of :data:`STAGES` is at `detail`."""
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to start. `cpus` and `memory_bytes` may be left out for a kernel that has its lease.
+
+    `kernel` is a path or a release; None means the running kernel's own. `initrd` is a path; None
+    means one that is made for the kernel, of `profile`. `memory_start` is a physical address, for
+    memory that the primary was booted without. `timeout` is how long to wait for the kernel to
+    join, seconds.
+    """
+
+    name: str
+    cpus: tuple[int, ...] | None = None
+    memory_bytes: int | None = None
+    memory_start: int | None = None
+    kernel: str | None = None
+    initrd: Path | None = None
+    profile: str = "light"
+    append: str = ""
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage that is done."""
+
+    name: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """A kernel that runs, and how it came up."""
+
+    kernel: Kernel
+    stages: tuple[Stage, ...]
+
+    @property
+    def seconds(self) -> float:
+        """From the first check to the registration."""
+        return sum(stage.seconds for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        return {
+            "kernel": self.kernel.to_json(),
+            "stages": [
+                {"name": s.name, "detail": s.detail, "seconds": round(s.seconds, 3)}
+                for s in self.stages
+            ],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start would do. `assumed` are the things that are only known with the lease."""
+
+    spec: Spec
+    image: boot.BzImage
+    initrd: Initrd
+    layout: boot.Layout
+    memory_minimum: int
+    assumed: tuple[str, ...]
+
+    @property
+    def target(self) -> boot.Target:
+        """The lease that the plan is for."""
+        return self.layout.target
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        return {
+            "name": self.spec.name,
+            "cpus": list(self.spec.cpus or ()),
+            "apic_ids": list(self.target.apic_ids),
+            "memory_start": self.target.region_start,
+            "memory_bytes": self.target.region_bytes,
+            "memory_minimum_bytes": self.memory_minimum,
+            "memory_free_bytes": self.layout.ram_free,
+            "image": self.image.name,
+            "release": self.image.release,
+            "initrd": self.initrd.name,
+            "initrd_bytes": self.initrd.size,
+            "command_line": self.layout.command_line,
+            "entry": self.layout.entry,
+            "boot_params": self.layout.boot_params,
+            "page_table_root": self.layout.page_table_root,
+            "segments": [
+                {"name": p.name, "start": p.start, "bytes": p.size} for p in self.layout.placements
+            ],
+            "e820": [
+                {"start": e.start, "bytes": e.size, "type": e.type.name.lower()}
+                for e in self.layout.e820
+            ],
+            "assumed": list(self.assumed),
+        }
+
+
+def check_name(name: str) -> None:
+    """PlanError if `name` is no name for a kernel."""
+    if len(name.encode()) > NAME_MAX:
+        raise PlanError(
+            f"the name '{name}' has {len(name.encode())} bytes", f"at most {NAME_MAX} are allowed"
+        )
+    if _NAME.fullmatch(name) is None:
+        raise PlanError(
+            f"'{name}' is not a name for a kernel",
+            "use letters, digits, dot, dash and underscore, beginning with a letter",
+        )
+
+
+def _check_cpus(cpus: tuple[int, ...], system: System, leased: dict[int, str]) -> None:
+    if not cpus:
+        raise PlanError("a kernel needs at least one CPU", "give it some: --cpus 2-3")
+    for cpu in cpus:
+        if cpus.count(cpu) > 1:
+            raise PlanError(f"CPU {cpu} is named twice")
+        if cpu in leased:
+            raise BusyError(
+                f"CPU {cpu} is leased to kernel '{leased[cpu]}'",
+                f"give it back: popcornctl kernel stop {leased[cpu]}",
+            )
+    present = system.cpus("present")
+    for cpu in cpus:
+        if present and cpu not in present:
+            raise PlanError(
+                f"CPU {cpu} does not exist", f"this machine has {format_cpulist(present)}"
+            )
+    if 0 in cpus:
+        raise PlanError("CPU 0 booted the machine and stays with the primary", "choose other CPUs")
+    online = set(system.cpus("online"))
+    if online and not online - set(cpus):
+        raise PlanError("no CPU would be left for the primary", "leave it at least one")
+
+
+def _check_memory(size: int, start: int | None) -> None:
+    granule = format_size(MEMORY_GRANULE)
+    if size <= 0:
+        raise PlanError("a kernel needs memory, not zero bytes", "give it some: --memory 512M")
+    if size % MEMORY_GRANULE:
+        lower = size // MEMORY_GRANULE * MEMORY_GRANULE
+        near = f"{format_size(lower + MEMORY_GRANULE)}"
+        if lower:
+            near = f"{format_size(lower)} or {near}"
+        raise PlanError(
+            f"{format_size(size)} of memory is not a multiple of {granule}", f"the nearest: {near}"
+        )
+    if start is not None and start % MEMORY_GRANULE:
+        raise PlanError(f"the memory's start {start:#x} is not a multiple of {granule}")
+
+
+def image_path(kernel: str | None, system: System) -> Path:
+    """The kernel image that is meant: a path, a release, or that of the running kernel."""
+    if kernel is None:
+        return system.path(f"/boot/vmlinuz-{system.release()}")
+    if "/" in kernel:
+        return Path(kernel)
+    installed = system.path(f"/boot/vmlinuz-{kernel}")
+    if not installed.exists() and Path(kernel).exists():
+        return Path(kernel)
+    return installed
+
+
+def _check_shape(spec: Spec, system: System, leased: dict[int, str]) -> tuple[int, ...]:
+    """Check name, CPUs and memory of a kernel that is to be new; returns the CPUs."""
+    check_name(spec.name)
+    missing = [
+        option
+        for option, value in (("--cpus", spec.cpus), ("--memory", spec.memory_bytes))
+        if value is None
+    ]
+    if missing or spec.cpus is None or spec.memory_bytes is None:
+        raise IncompleteSpecError(
+            f"there is no kernel '{spec.name}' yet: a new one needs {' and '.join(missing)}",
+            "for example --cpus 2-3 --memory 512M",
+        )
+    _check_memory(spec.memory_bytes, spec.memory_start)
+    _check_cpus(spec.cpus, system, leased)
+    return spec.cpus
+
+
+def _maybe_target(
+    spec: Spec, image: boot.BzImage, system: System, fabric: Fabric | None
+) -> tuple[boot.Target, tuple[str, ...]]:
+    """A target as the lease might be, and what of it is assumed."""
+    assumed = []
+    cpus, size = spec.cpus or (), spec.memory_bytes or 0
+    known = system.apic_ids()
+    unknown = [cpu for cpu in cpus if cpu not in known]
+    if unknown:
+        assumed.append(f"APIC IDs of CPUs {format_cpulist(unknown)} (taken as their numbers)")
+    start = spec.memory_start
+    if start is None:
+        start = MAYBE_REGION if image.can_load_above_4g else MAYBE_REGION_LOW
+        assumed.append(f"start of the memory ({start:#x})")
+    assumed.append(f"low slice ({MAYBE_SLICE[0]:#x})")
+    if fabric is None:
+        assumed.append("fabric and rate of the time stamp counter")
+        fabric = Fabric(start + size, MAYBE_FABRIC_BYTES, (0, 0), 0, 0, MAYBE_TSC_KHZ, False)
+    elif spec.memory_start is None and fabric.phys < start + size:
+        # Where the fabric is, the lease won't be.
+        start = max(start, _up(fabric.phys + fabric.size, MEMORY_GRANULE))
+    target = boot.Target(
+        node_id=1,
+        region_start=start,
+        region_bytes=size,
+        slice_start=MAYBE_SLICE[0],
+        slice_bytes=MAYBE_SLICE[1],
+        apic_ids=tuple(known.get(cpu, cpu) for cpu in cpus),
+        bsp_apic_id=known.get(0, 0),
+        tsc_khz=fabric.tsc_khz,
+        fabric_start=fabric.phys,
+        fabric_bytes=fabric.size,
+        x2apic=True,
+        name=spec.name,
+    )
+    return target, tuple(assumed)
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit) * unit
+
+
+def _plan(
+    spec: Spec,
+    system: System,
+    fabric: Fabric | None,
+    cache: Path | None,
+    say: Callable[[str], None] = lambda detail: None,
+    *,
+    estimate: bool = False,
+) -> Plan:
+    """Plan on a lease as it might be. `estimate`: guess an initramfs that cannot be made."""
+    say("reading the kernel image")
+    image = boot.read_image(image_path(spec.kernel, system))
+    say("preparing the initramfs")
+    guessed: tuple[str, ...] = ()
+    try:
+        initrd = find_initrd(spec.initrd, spec.profile, image.release, system=system, cache=cache)
+    except ImageError as error:
+        if not estimate or spec.initrd is not None:
+            raise
+        initrd = Initrd(f"profile {spec.profile}", b"", MAYBE_INITRD_BYTES)
+        guessed = (f"size of the initramfs ({error.message})",)
+    target, assumed = _maybe_target(spec, image, system, fabric)
+    layout = boot.plan(target, image, initrd.size, spec.append)
+    minimum = boot.minimum_region(image, initrd.size, target.region_start)
+    return Plan(spec, image, initrd, layout, minimum, guessed + assumed)
+
+
+def plan_start(
+    spec: Spec,
+    *,
+    client: Client | None = None,
+    system: System | None = None,
+    cache: Path | None = None,
+) -> Plan:
+    """What :func:`start_kernel` would do. Needs neither root nor the modules.
+
+    With a `client`, or where the module is loaded, the fabric is taken from it, and for a kernel
+    that has its lease already that lease is planned for.
+    """
+    system = system or System()
+    fabric: Fabric | None = None
+    leases: tuple[Kernel, ...] = ()
+    if client is not None or system.path("/sys/class/popcorn").exists():
+        with contextlib.suppress(ModuleMissingError, PermissionDeniedError):
+            client = client or Client()
+            fabric = client.fabric()
+            leases = client.kernels() if fabric.host else ()
+    for kernel in leases:
+        if kernel.name == spec.name:
+            spec = _on_lease(spec, kernel)
+            plan = _plan(spec, system, fabric, cache, estimate=True)
+            layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, spec.append)
+            return replace(plan, layout=layout, assumed=plan.assumed[: not plan.initrd.data])
+    _check_shape(spec, system, _leased_cpus(leases))
+    return _plan(spec, system, fabric, cache, estimate=True)
+
+
+def _leased_cpus(kernels: tuple[Kernel, ...]) -> dict[int, str]:
+    return {cpu: kernel.name for kernel in kernels for cpu in kernel.cpus}
+
+
+def _on_lease(spec: Spec, kernel: Kernel) -> Spec:
+    """`spec` for a kernel that exists; ExistsError if it cannot be started on its lease."""
+    if kernel.state not in RESTING:
+        raise ExistsError(
+            f"the name '{kernel.name}' is taken: that kernel is {label(kernel.state)}",
+            f"choose another name, or end it: popcornctl kernel stop {kernel.name}",
+        )
+    differs = (
+        (spec.cpus is not None and set(spec.cpus) != set(kernel.cpus))
+        or (spec.memory_bytes is not None and spec.memory_bytes != kernel.memory_size)
+        or (spec.memory_start is not None and spec.memory_start != kernel.memory_start)
+    )
+    if differs:
+        raise ExistsError(
+            f"kernel '{kernel.name}' is {label(kernel.state)} and has CPUs"
+            f" {format_cpulist(kernel.cpus)} and {format_size(kernel.memory_size)} already",
+            f"start it without --cpus and --memory, or give them back: popcornctl kernel kill"
+            f" {kernel.name}",
+        )
+    return replace(
+        spec,
+        cpus=kernel.cpus,
+        memory_bytes=kernel.memory_size,
+        memory_start=kernel.memory_start,
+    )
+
+
+def _target(kernel: Kernel) -> boot.Target:
+    """The lease as the boot code wants it."""
+    return boot.Target(
+        node_id=kernel.id,
+        region_start=kernel.memory_start,
+        region_bytes=kernel.memory_size,
+        slice_start=kernel.slice_start,
+        slice_bytes=kernel.slice_size,
+        apic_ids=kernel.apic_ids,
+        bsp_apic_id=kernel.bsp_apic_id,
+        tsc_khz=kernel.tsc_khz,
+        fabric_start=kernel.fabric_start,
+        fabric_bytes=kernel.fabric_size,
+        x2apic=kernel.x2apic,
+        name=kernel.name,
+    )
+
+
+class _Clock:
+    """Stages as they are entered and left, for the progress and the result."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._name = ""
+        self._since = 0.0
+        self.done: list[Stage] = []
+
+    def enter(self, name: str, detail: str) -> None:
+        self._name, self._since = name, time.monotonic()
+        self.say(detail)
+
+    def say(self, detail: str) -> None:
+        if self._progress is not None:
+            self._progress(self._name, detail, None)
+
+    def leave(self, detail: str) -> None:
+        stage = Stage(self._name, detail, time.monotonic() - self._since)
+        self.done.append(stage)
+        if self._progress is not None:
+            self._progress(stage.name, stage.detail, stage.seconds)
+
+
+def _check_capabilities(system: System) -> None:
+    have = system.capabilities()
+    missing = [name for bit, name in CAPABILITIES.items() if not have >> bit & 1]
+    if missing:
+        raise PermissionDeniedError(
+            f"not permitted to start a kernel: {', '.join(missing)} missing", "run it as root"
+        )
+
+
+def _look_up(client: Client, name: str) -> Kernel | None:
+    try:
+        return client.kernel(name)
+    except NotFoundError:
+        return None
+
+
+def start_kernel(
+    client: Client,
+    spec: Spec,
+    *,
+    progress: Progress | None = None,
+    device: HostDevice | None = None,
+    system: System | None = None,
+    cache: Path | None = None,
+) -> Started:
+    """Start a kernel and wait until it has joined the fabric.
+
+    A name that is new gets a new lease; one that rests on its lease starts again there. An error
+    before the kernel was sent off gives a new lease back. After that it stays, with whatever
+    state the kernel is in: TimeoutExpiredError if it did not join in `spec.timeout` seconds.
+    """
+    system = system or System()
+    device = device or HostDevice()
+    clock = _Clock(progress)
+
+    clock.enter("check", "asking the module")
+    check_name(spec.name)
+    _check_capabilities(system)
+    fabric = client.fabric()
+    if not fabric.host:
+        raise ModuleMissingError("popcorn_host is not loaded", "load it: modprobe popcorn_host")
+    existing = _look_up(client, spec.name)
+    if existing is not None:
+        spec = _on_lease(spec, existing)
+    else:
+        _check_shape(spec, system, _leased_cpus(client.kernels()))
+    plan = _plan(spec, system, fabric, cache, clock.say)
+    what = f"{plan.image.release or plan.image.name} with {plan.initrd.name}"
+    clock.leave(what)
+
+    clock.enter("lease", "taking CPUs and memory")
+    if existing is not None:
+        kernel = client.kernel_prepare(existing.id)
+    else:
+        kernel = client.kernel_new(
+            spec.name,
+            spec.cpus or (),
+            spec.memory_bytes or 0,
+            memory_start=spec.memory_start,
+        )
+    clock.leave(
+        f"node {kernel.id}: CPUs {format_cpulist(kernel.cpus)},"
+        f" {format_size(kernel.memory_size)} at {kernel.memory_start:#x}"
+    )
+
+    try:
+        _load_and_boot(client, device, plan, kernel, clock)
+    except Exception:
+        if existing is None:
+            # The first error is the one to tell; the lease stays visible if this fails too.
+            with contextlib.suppress(PopcornError):
+                client.kernel_del(kernel.id)
+        raise
+
+    clock.enter("join", "waiting for it to register")
+    kernel = _join(client, kernel, spec.timeout)
+    clock.leave(f"{kernel.name} is running, {kernel.join_us / 1e6:.2f} s after its first INIT")
+    return Started(kernel, tuple(clock.done))
+
+
+def _load_and_boot(
+    client: Client, device: HostDevice, plan: Plan, kernel: Kernel, clock: _Clock
+) -> None:
+    clock.enter("load", "building what is written")
+    layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, plan.spec.append)
+    segments = boot.build(layout, plan.image, plan.initrd.data, os.urandom(boot.SEED_BYTES))
+    total = sum(len(segment.data) for segment in segments)
+    device.write(
+        segments, lambda written: clock.say(f"{written >> 20} of {total >> 20} MiB written")
+    )
+    clock.leave(f"{total / (1 << 20):.1f} MiB in {len(segments)} segments")
+
+    clock.enter("boot", f"starting CPU {kernel.cpus[0]}")
+    text = f"{plan.image.release or plan.image.name}, {plan.initrd.name}"
+    client.kernel_boot(
+        kernel.id,
+        entry=layout.entry,
+        boot_params=layout.boot_params,
+        page_table_root=layout.page_table_root,
+        image=text.encode()[:IMAGE_TEXT_MAX].decode("utf-8", "ignore"),
+    )
+    clock.leave(f"CPU {kernel.cpus[0]} sent to {layout.entry:#x}")
+
+
+def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
+    ended = (*RESTING, KernelState.STOPPING)
+    try:
+        found = client.wait_kernel(kernel.id, (KernelState.RUNNING,), timeout, give_up=ended)
+    except TimeoutExpiredError:
+        now = client.kernel(kernel.id)
+        if now.state == KernelState.RUNNING:
+            return now
+        raise TimeoutExpiredError(
+            f"kernel '{kernel.name}' did not join within {timeout:g} s: it is {label(now.state)}",
+            f"it keeps its lease; to give that back: popcornctl kernel kill {kernel.name}",
+        ) from None
+    if found.state != KernelState.RUNNING:
+        because = f": {found.reason}" if found.reason else ""
+        raise PopcornError(
+            f"kernel '{kernel.name}' ended before it joined, it is {label(found.state)}{because}",
+            f"it keeps its lease; to give that back: popcornctl kernel kill {kernel.name}",
+        )
+    return found
