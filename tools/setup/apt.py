@@ -45,6 +45,13 @@ def source_line(suite: str) -> str:
     return f"deb [signed-by={KEYRING}] {archive()} {suite} main\n"
 
 
+def acquire_settings() -> str:
+    """Return how this machine's apt reaches archives (proxies, credentials, checks), as apt.conf(5)."""
+    wanted = re.compile(r"Acquire::(http|https|Check-|Retries)", re.IGNORECASE)
+    lines = run(["apt-config", "dump", "Acquire"]).splitlines(keepends=True)
+    return "".join(line for line in lines if wanted.match(line))
+
+
 @dataclass(frozen=True)
 class Apt:
     """An apt configuration: the machine's own (`suite` empty) or a private one for a suite.

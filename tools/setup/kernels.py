@@ -104,6 +104,12 @@ def _fetch(name: str) -> Kernel:
         (scratch / "lib").mkdir(exist_ok=True)
         (scratch / "usr/lib/modules").rename(scratch / "lib/modules")  # merged /usr: trixie on
     shutil.rmtree(scratch / "usr", ignore_errors=True)
+    boot = scratch / "boot"
+    boot.mkdir(exist_ok=True)
+    for part in ("vmlinuz", "config", "System.map"):
+        # From 7.2 on they come with the modules, and installing copies them to /boot.
+        if not (boot / f"{part}-{release}").exists():
+            (boot / f"{part}-{release}").symlink_to(f"../lib/modules/{release}/{part}")
     (scratch / "release").write_text(f"{release}\n{apt.suite}\n")
     run(["depmod", "--basedir", scratch, release])
     shutil.rmtree(KERNELS / name, ignore_errors=True)

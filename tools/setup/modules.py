@@ -8,6 +8,7 @@ updates/popcorn/, into the unpacked kernel's module tree.
 
 from __future__ import annotations
 
+import configparser
 import os
 import re
 import shutil
@@ -15,15 +16,14 @@ from pathlib import Path
 
 from . import apt, kernels, rootfs
 from .kernels import Kernel
-from .paths import KMOD, MODULES
+from .paths import KMOD, MODULES, ROOT
 from .shell import LOG, lock, run
 
 # What kbuild reads; anything else in kmod/ is documentation or left over from a build in place.
 SOURCES = ("*.c", "*.h", "*.S", "Kbuild", "Makefile")
 
-# Options of the kernel's configuration that only a compiler like the kernel's own can satisfy, or
-# that need the kernel's vmlinux, which distributions do not ship with the headers.
-WITHOUT = ("CONFIG_DEBUG_INFO_BTF_MODULES=",)
+# Needs the kernel's vmlinux, which distributions do not ship with the headers.
+WITHOUT = "CONFIG_DEBUG_INFO_BTF_MODULES="
 
 
 def build(name: str) -> Kernel:
@@ -43,6 +43,13 @@ def stale(kernel: Kernel) -> bool:
     """Whether the modules for a kernel are not built, or older than their source."""
     built = [path.stat().st_mtime for path in (MODULES / kernel.release).glob("*.ko")]
     return not built or max(map(os.path.getmtime, _sources(KMOD)), default=0.0) > min(built)
+
+
+def version() -> str:
+    """Return the version that the package and the modules carry."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(ROOT / "setup.cfg")
+    return settings["metadata"]["version"]
 
 
 def mirror(source: Path, target: Path) -> bool:
@@ -74,14 +81,15 @@ def _sources(directory: Path) -> list[Path]:
 
 def _make(kernel: Kernel, source: Path) -> None:
     jobs = f"-j{os.cpu_count() or 1}"
-    make = ["make", "--no-print-directory", jobs, "-C", str(rootfs.headers(kernel))]
+    make = ["make", "--no-print-directory", jobs, "-C", str(rootfs.headers(kernel)), "modules"]
+    make += [WITHOUT, f"PCN_VERSION={version()}"]
     if kernel.suite:
         root = rootfs.ensure(kernel)
-        run(rootfs.inside(root, source, [*make, "M=/src", *WITHOUT, "modules"]), capture=False)
+        run(rootfs.inside(root, source, [*make, "M=/src"]), capture=False)
         headers = root / rootfs.headers(kernel).relative_to("/")
     else:
         apt.ensure_installed(f"linux-headers-{kernel.release}")
-        run([*make, f"M={source}", *WITHOUT, "modules"], capture=False)
+        run([*make, f"M={source}"], capture=False)
         headers = rootfs.headers(kernel)
     _link_headers(kernel, headers)
 

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from .apt import Apt, source_line
+from .apt import Apt, acquire_settings, source_line
 from .kernels import Kernel
 from .paths import ROOTFS
 from .shell import LOG, lock, run
@@ -51,6 +51,8 @@ def _make(kernel: Kernel, root: Path) -> None:
     with tempfile.TemporaryDirectory(dir=ROOTFS) as scratch:
         sources = Path(scratch) / "sources.list"
         sources.write_text(source_line(kernel.suite))
+        settings = Path(scratch) / "apt.conf"
+        settings.write_text(acquire_settings() + 'APT::Install-Recommends "false";\n')
         target = Path(scratch) / "root"
         run(
             [
@@ -59,7 +61,7 @@ def _make(kernel: Kernel, root: Path) -> None:
                 "--variant=essential",
                 "--mode=root",
                 f"--include={','.join(packages)}",
-                "--aptopt=APT::Install-Recommends \"false\"",
+                f"--aptopt={settings}",
                 kernel.suite,
                 target,
                 sources,

@@ -31,10 +31,11 @@ $bb mount -t 9p -o "$options,rw,cache=none" shared "/root$LAB_SHARED" ||
 	fail "cannot mount the shared directory"
 $bb mount -t tmpfs -o mode=755 tmpfs /root/run
 $bb cp -r /lab /root/run/lab
+$bb cp $bb /root/run/lab/busybox
 $bb mount --move /proc /root/proc
 $bb mount --move /sys /root/sys
 $bb mount --move /dev /root/dev
 # The overlay keeps both; nobody needs to see them.
 $bb umount -l /lower
 $bb umount -l /upper
-exec $bb switch_root /root /bin/sh "$LAB_INIT"
+exec $bb switch_root /root /run/lab/busybox sh "$LAB_INIT"

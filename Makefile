@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0
+# The way to everything: `make help`.
+
+PYTHON := /usr/bin/python3
+VENV := build/venv/bin
+SETUP := PYTHONPATH=tools $(PYTHON) -m setup
+SUITES := PYTHONPATH=tests/lab:tools $(PYTHON) -m labvm.suites
+RELEASE = $(shell uname -r)
+
+# Kernels to build the modules for; others are fetched when they are named here.
+KERNELS ?= 6.1
+
+# What the linters look at: every package that is there.
+PACKAGES := $(wildcard tools/popcorn tools/codegen tools/setup tests/lab/labvm)
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+.PHONY: demo
+demo: setup modules build/bin/popcornctl ## Start a second kernel beside the first, in an emulated machine
+	tests/lab/run -- $(PYTHON) tests/lab/demo.py
+
+.PHONY: test
+test: setup lint unit modules test-lab ## Check everything against the distribution's own kernel
+
+.PHONY: test-matrix
+test-matrix: setup build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
+	$(SETUP) modules 6.1 6.1-rt 6.1-cloud 6.12 7.2
+	$(SUITES) matrix
+
+.PHONY: bench
+bench: setup modules build/bin/popcornctl ## Measure
+	$(PYTHON) tests/bench/run.py
+
+.PHONY: unit
+unit: setup ## Run the tests that need no second machine
+	$(PYTHON) -m pytest tests/unit
+
+.PHONY: test-lab
+test-lab: setup modules build/bin/popcornctl ## Run the lab tests on the distribution's own kernel
+	$(SUITES) test
+
+.PHONY: lab
+lab: setup modules build/bin/popcornctl ## Open a shell in the lab
+	tests/lab/run
+
+.PHONY: lint
+lint: setup ## Check style and types
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	MYPYPATH=tools:tests/lab $(VENV)/mypy $(PACKAGES)
+
+.PHONY: fmt
+fmt: setup ## Put the Python code into its canonical form
+	$(VENV)/ruff check --fix --select I .
+	$(VENV)/ruff format .
+
+.PHONY: modules
+modules: setup ## Build the kernel modules for KERNELS (default: 6.1)
+	$(SETUP) modules $(KERNELS)
+
+.PHONY: gen
+gen: ## Regenerate what is derived from kmod/uapi/popcorn.yaml
+	PYTHONPATH=tools $(PYTHON) -m codegen
+
+.PHONY: docs
+docs: gen ## Regenerate docs/reference/
+
+.PHONY: install
+install: setup ## Install popcornctl and the modules on this machine
+	$(PYTHON) -m pip install --break-system-packages .
+	$(MAKE) -C kmod modules
+	install -D -m 644 -t /lib/modules/$(RELEASE)/updates/popcorn kmod/*.ko
+	depmod $(RELEASE)
+
+.PHONY: setup
+setup: ## Install what building and testing need
+	@tools/setup/host.sh
+
+.PHONY: clean
+clean: ## Remove what was built; fetched kernels and root file systems stay (they are in build/ too)
+	rm -rf build/modules build/lab build/bin
+	-$(MAKE) -C kmod clean
+	find . -name __pycache__ -not -path './build/*' -prune -exec rm -rf {} +
+
+# The command of the checkout, as an installed one would be called.
+build/bin/popcornctl: Makefile
+	@mkdir -p $(@D)
+	@{ \
+		echo '#!/bin/sh'; \
+		echo '# Run popcornctl from the checkout.'; \
+		echo 'PYTHONPATH="$(CURDIR)/tools$${PYTHONPATH:+:$$PYTHONPATH}" exec $(PYTHON) -m popcorn.cli "$$@"'; \
+	} >$@
+	@chmod +x $@
