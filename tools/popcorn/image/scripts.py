@@ -26,6 +26,8 @@ say() { log 14 init "$*"; }
 fail() { log 11 init "$*"; }
 
 log_lines() {
+	# When all are told to end, what they still say is to be seen.
+	trap '' TERM
 	while IFS= read -r line || [ -n "$line" ]; do
 		log 14 "$1" "$line"
 	done
@@ -64,8 +66,8 @@ for word in $(cat /proc/cmdline); do
 	esac
 done
 
-# Each module is given to insmod once. (busybox may try a module that refuses a second time by the
-# older system call; joining twice is harmless.)
+# insmod is called once for each module. It may still insert one twice: when a module refuses,
+# busybox tries again by the older system call.
 load() {
 	if [ ! -f "/lib/modules/$1.ko" ]; then
 		fail "$1: there is no /lib/modules/$1.ko in this image"
