@@ -18,6 +18,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import select
 import socket
 import struct
@@ -264,7 +265,7 @@ def _blamed(ack: _Ack, request: bytes, attribute_set: str) -> str:
 def _refuse(ack: _Ack, request: bytes, attribute_set: str) -> NoReturn:
     attribute = _blamed(ack, request, attribute_set)
     message = ack.text or os.strerror(ack.errno)
-    if attribute and attribute not in message:
+    if attribute and not re.search(rf"(?<![\w-]){attribute}(?![\w-])", message, re.IGNORECASE):
         message = f"{message} (attribute '{attribute}')"
     if ack.errno in (errno.EPERM, errno.EACCES):
         if not ack.text:
