@@ -46,4 +46,44 @@ static inline void pcn_netdev_destroy(struct net_device *netdev)
 #endif
 }
 
+/* vm_flags_set() and vm_flags_clear(): bc292ab00f6c ("mm: introduce vma->vm_flags wrapper functions", v6.3). */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 3, 0)
+#include <linux/mm.h>
+static inline void vm_flags_set(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags |= flags;
+}
+
+static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
+{
+	vma->vm_flags &= ~flags;
+}
+#endif
+
+/*
+ * alloc_contig_range() took a migratetype until "mm/page_isolation: remove migratetype parameter from more
+ * functions" (v6.17) gave it flags instead.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 17, 0)
+#define ACR_FLAGS_NONE	MIGRATE_MOVABLE
+#endif
+
+/*
+ * Does the firmware's own memory map call this page RAM? Asked about memory that memmap= took away, which
+ * "reserved" alone does not tell from device memory. e820__mapped_raw_any() is for KVM only since "x86:
+ * Restrict KVM-induced symbol exports to KVM modules where obvious/possible" (v6.19), so newer kernels go
+ * by the reservation and by what drivers have claimed.
+ */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 19, 0)
+#include <asm/e820/api.h>
+#endif
+static inline bool pcn_firmware_says_ram(u64 page)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+	return true;
+#else
+	return e820__mapped_raw_any(page, page + PAGE_SIZE, E820_TYPE_RAM);
+#endif
+}
+
 #endif

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/popcorn/host: the leased memory, for the loader to write and for whoever wants to look into a
+ * kernel from outside. The offset of mmap() is a physical address.
+ */
+#include <linux/fs.h>
+#include <linux/miscdevice.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/overflow.h>
+#include <linux/security.h>
+
+#include "device.h"
+#include "kernel.h"
+
+static int pcn_device_open(struct inode *inode, struct file *file)
+{
+	if (!pcn_kernel_may(NULL))
+		return -EPERM;
+	return security_locked_down(LOCKDOWN_DEV_MEM);
+}
+
+static void pcn_device_vma_open(struct vm_area_struct *vma)
+{
+	pcn_kernel_mapped_again(vma->vm_private_data);
+}
+
+static void pcn_device_vma_close(struct vm_area_struct *vma)
+{
+	pcn_kernel_unmap(vma->vm_private_data);
+}
+
+static const struct vm_operations_struct pcn_device_vm_ops = {
+	.open = pcn_device_vma_open,
+	.close = pcn_device_vma_close,
+};
+
+static int pcn_device_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	u64 start, bytes = vma->vm_end - vma->vm_start;
+	bool write = vma->vm_flags & VM_WRITE;
+	struct pcn_kernel *kernel;
+	int ret;
+
+	if (check_mul_overflow((u64)vma->vm_pgoff, (u64)PAGE_SIZE, &start))
+		return -EINVAL;
+	/* A private page would be copied on the first write, and the kernel would not see it. */
+	if (write && !(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+	if (vma->vm_flags & VM_EXEC)
+		return -EACCES;
+	kernel = pcn_kernel_map(start, bytes, write);
+	if (IS_ERR(kernel))
+		return PTR_ERR(kernel);
+
+	/* What the mapping may do was judged now; mprotect() must not add to it later. */
+	vm_flags_clear(vma, VM_MAYEXEC | (write ? 0 : VM_MAYWRITE));
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+	ret = remap_pfn_range(vma, vma->vm_start, vma->vm_pgoff, bytes, vma->vm_page_prot);
+	if (ret) {
+		pcn_kernel_unmap(kernel);
+		return ret;
+	}
+	vma->vm_private_data = kernel;
+	vma->vm_ops = &pcn_device_vm_ops;
+	return 0;
+}
+
+static const struct file_operations pcn_device_fops = {
+	.owner = THIS_MODULE,
+	.open = pcn_device_open,
+	.mmap = pcn_device_mmap,
+	.llseek = noop_llseek,
+};
+
+static struct miscdevice pcn_device = {
+	.minor = MISC_DYNAMIC_MINOR,
+	.name = "popcorn_host",
+	.nodename = "popcorn/host",
+	.mode = 0600,
+	.fops = &pcn_device_fops,
+};
+
+/**
+ * pcn_device_init() - make the device
+ *
+ * Return: 0 or what misc_register() gave.
+ */
+int pcn_device_init(void)
+{
+	return misc_register(&pcn_device);
+}
+
+/**
+ * pcn_device_exit() - remove it; nobody has it open, or the module would be in use
+ */
+void pcn_device_exit(void)
+{
+	misc_deregister(&pcn_device);
+}
