@@ -36,7 +36,8 @@ static int pcn_guard_reboot(struct notifier_block *nb, unsigned long code, void 
 	/* The other CPUs would go on running user space. */
 	smp_call_function(pcn_guard_park_other, NULL, 0);
 	pcn_node_tell_end(POPCORN_NODE_STATE_STOPPED,
-			  code == SYS_RESTART ? "restart" : code == SYS_HALT ? "halt" : "power off");
+			  /* Without ACPI the kernel turns a power off into a halt. */
+			  code == SYS_RESTART ? "restart" : "halt or power off");
 	pcn_guard_park();
 	return NOTIFY_STOP;
 }

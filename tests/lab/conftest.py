@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -81,6 +83,19 @@ def ctl_json(*args: str) -> Any:
     return json.loads(done.stdout)
 
 
+@contextlib.contextmanager
+def memory_of(kernel: Kernel) -> Iterator[mmap.mmap]:
+    """The leased memory of a kernel, to read."""
+    fd = os.open("/dev/popcorn/host", os.O_RDONLY)
+    try:
+        with mmap.mmap(
+            fd, kernel.memory_size, mmap.MAP_SHARED, mmap.PROT_READ, offset=kernel.memory_start
+        ) as memory:
+            yield memory
+    finally:
+        os.close(fd)
+
+
 def quiet(name: str, detail: str, seconds: float | None) -> None:
     """Progress that nobody looks at."""
 
@@ -154,4 +169,4 @@ def run_image(tmp_path: Path) -> Callable[[str], Path]:
     return build
 
 
-__all__ = ("PopcornError", "ctl", "ctl_json", "look", "quiet", "wait_for")
+__all__ = ("PopcornError", "ctl", "ctl_json", "look", "memory_of", "quiet", "wait_for")

@@ -10,10 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Starter, ctl, ctl_json, look
+from conftest import Starter, ctl, ctl_json, look, memory_of
 
 from popcorn import Client
-from popcorn.device import HostDevice
 from popcorn.errors import BusyError
 from popcorn.models import KernelState, NodeState
 
@@ -69,7 +68,7 @@ def test_broadcast_interrupts_of_the_primary_miss_the_secondary(
 
 def test_kaslr_is_on_in_the_secondary(client: Client, start: Starter) -> None:
     kernel = start("web").kernel
-    with HostDevice() as device, device.map(kernel.memory_start, kernel.memory_size) as memory:
+    with memory_of(kernel) as memory:
         found = re.search(rb"VMCOREINFO\0.*?KERNELOFFSET=([0-9a-f]+)\n", memory, re.S)
     assert found is not None
     assert int(found[1], 16) != 0
@@ -81,7 +80,7 @@ def test_clock_of_the_secondary_is_the_primarys(
     image = run_image('echo "NOW=$(date +%s)=" >/dev/kmsg\n')  # type: ignore[operator]
     kernel = start("web", initrd=image).kernel
     time.sleep(2)
-    with HostDevice() as device, device.map(kernel.memory_start, kernel.memory_size) as memory:
+    with memory_of(kernel) as memory:
         found = re.search(rb"NOW=(\d{9,})=", memory)
     assert found is not None
     assert abs(int(found[1]) - time.time()) < 10
@@ -95,8 +94,8 @@ def test_node_events_reach_a_reader(client: Client, start: Starter) -> None:
         seen = []
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline and ("kernel", "released") not in seen:
-            seen += [(e.kind, e.state or e.action) for e in client.read_events(subscription, 1.0)]
-            seen += [("kernel", e.action) for e in ()]
+            events = client.read_events(subscription, timeout=1.0)
+            seen += [(e.kind, e.state if e.action != "released" else e.action) for e in events]
     states = [state for kind, state in seen if kind == "kernel"]
     assert [s for s in states if s in ("leased", "starting", "running", "killed")] == [
         "leased",
