@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 # The way to everything: `make help`.
 
+# For pipefail: a test's output also goes to a file.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+
 PYTHON := /usr/bin/python3
 VENV := build/venv/bin
 SETUP := PYTHONPATH=tools $(PYTHON) -m setup
@@ -24,6 +28,7 @@ demo: setup modules build/bin/popcornctl ## Start a second kernel beside the fir
 
 .PHONY: test
 test: setup lint unit modules test-lab ## Check everything against the distribution's own kernel
+	@echo "unit: $$(tail -n 1 build/unit.log)" && cat build/lab/summary
 
 .PHONY: test-matrix
 test-matrix: setup build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
@@ -36,7 +41,7 @@ bench: setup modules build/bin/popcornctl ## Measure
 
 .PHONY: unit
 unit: setup ## Run the tests that need no second machine
-	$(PYTHON) -m pytest tests/unit
+	$(PYTHON) -m pytest tests/unit | tee build/unit.log
 
 .PHONY: test-lab
 test-lab: setup modules build/bin/popcornctl ## Run the lab tests on the distribution's own kernel

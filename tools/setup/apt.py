@@ -46,7 +46,7 @@ def source_line(suite: str) -> str:
 
 
 def acquire_settings() -> str:
-    """Return how this machine's apt reaches archives (proxies, credentials, checks), as apt.conf(5)."""
+    """Return how this machine's apt reaches archives (proxies, checks), as apt.conf(5)."""
     wanted = re.compile(r"Acquire::(http|https|Check-|Retries)", re.IGNORECASE)
     lines = run(["apt-config", "dump", "Acquire"]).splitlines(keepends=True)
     return "".join(line for line in lines if wanted.match(line))
@@ -56,8 +56,8 @@ def acquire_settings() -> str:
 class Apt:
     """An apt configuration: the machine's own (`suite` empty) or a private one for a suite.
 
-    `beside` makes a private one that also knows what is installed here and the machine's own suites,
-    to find the packages that something from `suite` needs on top of this machine.
+    `beside` makes a private one that also knows what is installed here and the machine's own
+    suites, to find the packages that something from `suite` needs on top of this machine.
     """
 
     suite: str = ""
@@ -103,7 +103,7 @@ class Apt:
         self.call("apt-get", "--quiet", "update")
 
     def names(self, prefix: str) -> list[str]:
-        """Return the names of the packages that start with `prefix`, in the order of their versions."""
+        """Return the names of the packages that start with `prefix`, by their versions."""
         names = self.call("apt-cache", "pkgnames", prefix).split()
         return sorted(names, key=_natural)
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The distribution kernels that the lab boots, unpacked below build/kernels/NAME/.
 
-NAME is what a person types: "6.1", "6.12", "7.2", with a flavour behind a dash: "6.1-rt", "6.1-cloud".
+NAME is what a person types: "6.1", "6.12", "7.2", and with a flavour "6.1-rt", "6.1-cloud".
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .shell import LOG, SetupError, lock, run
 
 @dataclass(frozen=True)
 class Source:
-    """Where a kernel comes from: the suites that may carry it (an empty name is this machine's own)."""
+    """Where a kernel comes from: suites that may carry it ("" is this machine's own)."""
 
     version: str
     suites: tuple[str, ...]

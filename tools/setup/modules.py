@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """Popcorn's modules, built for a fetched kernel and put where that kernel's modprobe finds them.
 
-kmod/ is mirrored into build/modules/RELEASE/src and built there, so that builds for different kernels
-never mix and each stays incremental. The stripped modules go to build/modules/RELEASE/ and, as
-updates/popcorn/, into the unpacked kernel's module tree.
+kmod/ is mirrored into build/modules/RELEASE/src and built there, so that builds for different
+kernels never mix and each stays incremental. The stripped modules go to build/modules/RELEASE/ and,
+as updates/popcorn/, into the unpacked kernel's module tree.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def version() -> str:
 
 
 def mirror(source: Path, target: Path) -> bool:
-    """Make `target` hold the same sources as `source`, leaving build products; True if it changed."""
+    """Give `target` the sources of `source`, sparing what was built; True if that changed it."""
     changed = False
     wanted = {path.relative_to(source) for path in _sources(source)}
     for path in _sources(target) if target.is_dir() else ():
@@ -96,7 +96,9 @@ def _make(kernel: Kernel, source: Path) -> None:
 
 def _link_headers(kernel: Kernel, headers: Path) -> None:
     """Make lib/modules/RELEASE/{build,source} lead to the headers, which is where BCC looks."""
-    common = re.search(r"^include (/usr/src/\S+)/Makefile", (headers / "Makefile").read_text(), re.M)
+    common = re.search(
+        r"^include (/usr/src/\S+)/Makefile", (headers / "Makefile").read_text(), re.M
+    )
     source = headers.parent / Path(common[1]).name if common else headers
     for name, target in (("build", headers), ("source", source)):
         link = kernel.modules / name
@@ -112,7 +114,7 @@ def _install(kernel: Kernel, source: Path) -> bool:
     updates.mkdir(parents=True, exist_ok=True)
     built = {path.name: path for path in source.glob("*.ko")}
     changed = False
-    for gone in [path for path in (*target.glob("*.ko"), *updates.glob("*.ko"))]:
+    for gone in (*target.glob("*.ko"), *updates.glob("*.ko")):
         if gone.name not in built:
             gone.unlink()
             changed = True
@@ -124,8 +126,7 @@ def _install(kernel: Kernel, source: Path) -> bool:
         scratch = target / f".{name}"
         run(["strip", "--strip-debug", "-o", scratch, path])
         scratch.rename(done)
-        # A hard link, or a copy across file systems, would be equally visible to the guest; the copy
-        # keeps a run that is going on from seeing a half-written file.
+        # Renamed into place: a run that is going on must not see half a file.
         shutil.copy2(done, updates / f".{name}")
         (updates / f".{name}").rename(updates / name)
         changed = True

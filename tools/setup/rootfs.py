@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Root file systems of other suites, to build modules with the compiler their kernels were built with.
+"""Root file systems of other suites, to build modules with the compiler of their kernels.
 
-The build tools of a newer kernel need that suite's C library, so its headers cannot just be installed
-here. One root file system per suite, below build/rootfs/.
+The build tools of a newer kernel need that suite's C library, so its headers cannot just be
+installed here. One root file system per suite, below build/rootfs/.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class SetupError(PopcornError):
 def run(
     argv: Sequence[str | Path], *, cwd: Path | None = None, hint: str = "", capture: bool = True
 ) -> str:
-    """Run a command and return its standard output; raise SetupError with its last words if it fails.
+    """Run a command, return its standard output; raise SetupError with its last words.
 
     With `capture` off the command writes to our own standard error, for output worth watching.
     """

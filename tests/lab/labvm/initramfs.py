@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The guest's initramfs: BusyBox, the few modules that reach the root file system, and the run's job.
+"""The guest's initramfs: BusyBox, the few modules that reach the root file system, the run's job.
 
-The part with the modules depends on the kernel only and is kept in build/lab/; the job (what to run,
-where, with which environment) is a second, tiny archive behind it. The kernel unpacks both
+The part with the modules depends on the kernel only and is kept in build/lab/; the job (what to
+run, where, with which environment) is a second, tiny archive behind it. The kernel unpacks both
 (Documentation/driver-api/early-userspace/buffer-format.rst).
 """
 
@@ -11,7 +11,6 @@ from __future__ import annotations
 import lzma
 import shlex
 import shutil
-import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,8 @@ from pathlib import Path
 from setup.kernels import Kernel
 from setup.paths import LAB
 from setup.shell import SetupError, lock
+
+from popcorn.image import cpio
 
 HERE = Path(__file__).resolve().parent
 BUSYBOX = Path("/bin/busybox")
@@ -37,10 +38,8 @@ MODULES = (
 def build(kernel: Kernel, job: Mapping[str, bytes], target: Path) -> None:
     """Write the initramfs for one run; `job` maps names below /lab to contents."""
     base = _base(kernel)
-    files = {"lab": (stat.S_IFDIR | 0o755, b"")}
-    for name, content in job.items():
-        files[f"lab/{name}"] = (stat.S_IFREG | 0o644, content)
-    target.write_bytes(base.read_bytes() + newc(files))
+    entries = [cpio.file(f"lab/{name}", content) for name, content in job.items()]
+    target.write_bytes(base.read_bytes() + cpio.write(cpio.with_parents(entries)))
 
 
 def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
@@ -61,19 +60,6 @@ def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
     return list(dict.fromkeys(order))
 
 
-def newc(files: Mapping[str, tuple[int, bytes]]) -> bytes:
-    """Return a cpio archive in the "newc" format; `files` maps names to mode and content."""
-    archive = bytearray()
-    for inode, (name, (mode, content)) in enumerate([*files.items(), ("TRAILER!!!", (0, b""))], 1):
-        fields = (inode, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
-        archive += b"070701" + b"".join(b"%08x" % field for field in fields)
-        archive += name.encode() + b"\0"
-        archive += bytes(-len(archive) % 4)
-        archive += content
-        archive += bytes(-len(archive) % 4)
-    return bytes(archive)
-
-
 def _base(kernel: Kernel) -> Path:
     target = LAB / f"initramfs-{kernel.release}.cpio"
     sources = [HERE / "initramfs.sh", Path(__file__), BUSYBOX, kernel.modules / "modules.dep"]
@@ -81,7 +67,7 @@ def _base(kernel: Kernel) -> Path:
         newest = max(_mtime(source) for source in sources)
         if not target.exists() or target.stat().st_mtime < newest:
             scratch = target.with_suffix(".new")
-            scratch.write_bytes(newc(_base_files(kernel)))
+            scratch.write_bytes(cpio.write(_base_entries(kernel)))
             scratch.rename(target)
     return target
 
@@ -93,21 +79,17 @@ def _mtime(path: Path) -> float:
         raise SetupError(f"{path} is missing", "run `make setup`") from missing
 
 
-def _base_files(kernel: Kernel) -> dict[str, tuple[int, bytes]]:
-    files = {
-        name: (stat.S_IFDIR | 0o755, b"")
-        for name in ("bin", "dev", "proc", "sys", "modules", "lower", "upper", "root")
-    }
-    files["bin/busybox"] = (stat.S_IFREG | 0o755, BUSYBOX.read_bytes())
-    files["init"] = (stat.S_IFREG | 0o755, (HERE / "initramfs.sh").read_bytes())
-    order = load_order((kernel.modules / "modules.dep").read_text(), MODULES)
-    names = []
-    for path in order:
+def _base_entries(kernel: Kernel) -> list[cpio.Entry]:
+    names = ("bin", "dev", "proc", "sys", "modules", "lower", "upper", "root")
+    entries = [cpio.directory(name) for name in names]
+    entries.append(cpio.file("bin/busybox", BUSYBOX.read_bytes(), 0o755))
+    entries.append(cpio.file("init", (HERE / "initramfs.sh").read_bytes(), 0o755))
+    order = ""
+    for path in load_order((kernel.modules / "modules.dep").read_text(), MODULES):
         name, content = _module(kernel.modules / path)
-        files[f"modules/{name}"] = (stat.S_IFREG | 0o644, content)
-        names.append(name)
-    files["modules/order"] = (stat.S_IFREG | 0o644, "".join(f"{n}\n" for n in names).encode())
-    return files
+        entries.append(cpio.file(f"modules/{name}", content))
+        order += f"{name}\n"
+    return [*entries, cpio.file("modules/order", order.encode())]
 
 
 def _module(path: Path) -> tuple[str, bytes]:
@@ -138,5 +120,9 @@ def job(
         "settings": "".join(f"{k}={shlex.quote(str(v))}\n" for k, v in settings.items()).encode(),
         "environment": shell.encode(errors="surrogateescape"),
         "kernels": "".join(f"{k.release} {k.base}\n" for k in kernels).encode(),
-        **({"command": (shlex.join(command) + "\n").encode(errors="surrogateescape")} if command else {}),
+        **(
+            {"command": (shlex.join(command) + "\n").encode(errors="surrogateescape")}
+            if command
+            else {}
+        ),
     }

@@ -41,7 +41,9 @@ def run(options: Options) -> Result:
     for ready in (kernel, *map(kernels.ensure, options.secondaries)):
         if modules.stale(ready):
             hint = f"make modules KERNELS={ready.name}"
-            print(f"lab: the modules for {ready.release} are not up to date: {hint}", file=sys.stderr)
+            print(
+                f"lab: the modules for {ready.release} are not up to date: {hint}", file=sys.stderr
+            )
     emulator = qemu.Emulator()
     if options.machine == "x2apic":
         newer = newer_qemu.ensure()
@@ -84,7 +86,7 @@ def run(options: Options) -> Result:
 
 
 def environment(options: Options, kernel: kernels.Kernel) -> dict[str, str]:
-    """Return the command's environment: a plain root login plus what a test may ask about the lab."""
+    """Return the command's environment: a root login plus what a test may ask about the lab."""
     path = (BUILD / "bin", *map(Path, ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin")))
     known = {k.name: k.release for k in kernels.fetched()}
     values = {

@@ -28,12 +28,19 @@ GRACE = 5.0
 
 @dataclass
 class Outcome:
-    """How a run ended: `status` as the command left it, or None with the `failure` that came first."""
+    """How a run ended: `status` as the command left it, or None and the `failure` before it."""
 
     status: int | None = None
     failure: str = ""
     started_after: float | None = None
     events: list[str] = field(default_factory=list)
+    output_end: bytes = b""
+
+    @property
+    def last_line(self) -> str:
+        """The last line that the command wrote to its standard output."""
+        lines = self.output_end.decode(errors="replace").splitlines()
+        return lines[-1] if lines else ""
 
 
 class Machine:
@@ -55,12 +62,18 @@ class Machine:
         return {name: end.fileno() for name, end in self._theirs.items()}
 
     def run(
-        self, line: list[str], environment: dict[str, str], log: Path, timeout: float, *, shell: bool
+        self,
+        line: list[str],
+        environment: dict[str, str],
+        log: Path,
+        timeout: float,
+        *,
+        shell: bool,
     ) -> Outcome:
         """Start QEMU, pass the command's output on, and return when the machine is gone."""
         self._begin = time.monotonic()
-        # A lab must not outlive whoever started it. A shell's QEMU needs the terminal, any other gets
-        # a session of its own so that an interrupt reaches us first.
+        # A lab must not outlive whoever started it. A shell's QEMU needs the terminal, any other
+        # gets a session of its own so that an interrupt reaches us first.
         line = ["setpriv", "--pdeathsig", "KILL", "--", *line]
         with log.open("wb") as errors, _terminal(shell):
             process = subprocess.Popen(
@@ -117,6 +130,7 @@ class Machine:
             self._selector.unregister(end)
         elif name == "out":
             _write(sys.stdout.buffer, data)
+            self._outcome.output_end = (self._outcome.output_end + data)[-4096:]
         elif name == "err":
             _write(sys.stderr.buffer, data)
         else:

@@ -44,9 +44,9 @@ def parse(argv: Sequence[str]) -> Options:
     default = Options()
     parser = argparse.ArgumentParser(
         prog="tests/lab/run",
-        description="Boot a kernel on this machine's root file system in QEMU and run COMMAND as root"
-        " in the checkout; without COMMAND, a shell. Exits with the command's status, or 255 if the"
-        " guest panicked, reset, hung or died.",
+        description="Boot a kernel on this machine's root file system in QEMU and run COMMAND as"
+        " root in the checkout; without COMMAND, a shell. Exits with the command's status, or 255"
+        " if the guest panicked, reset, hung or died.",
         allow_abbrev=False,
     )
     kernels = ", ".join(SOURCES)
@@ -67,7 +67,9 @@ def parse(argv: Sequence[str]) -> Options:
     add("--append", metavar="STR", help="more words for the kernel's command line")
     add("--serial2", type=Path, metavar="FILE", help="give the machine a ttyS1 and log it to FILE")
     add("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...")
-    given = {key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None}
+    given = {
+        key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None
+    }
     words = tuple(given["command"])
     given["command"] = words[1:] if words[:1] == ("--",) else words
     return Options(**given)

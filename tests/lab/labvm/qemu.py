@@ -15,8 +15,8 @@ OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 # Virtio ports between guest and lab; the names appear in /sys/class/virtio-ports/*/name.
 PORTS = ("out", "err", "status")
 
-# What makes a failure end the run at once (a panic resets the machine, which QEMU reports), and what
-# keeps an emulated machine on a busy host from crying wolf. Nothing here helps Popcorn itself.
+# What makes a failure end the run at once (a panic resets the machine, which QEMU reports), and
+# what keeps an emulated machine on a busy host from crying wolf. Nothing here helps Popcorn itself.
 CMDLINE = (
     "console=ttyS0",
     "panic=-1",
@@ -48,7 +48,7 @@ class Emulator:
 
 @dataclass(frozen=True)
 class Files:
-    """What a run reads and writes on this machine. `shared` is the one directory the guest may write."""
+    """What a run reads and writes on this machine. The guest may write `shared` only."""
 
     image: Path
     initrd: Path
@@ -83,19 +83,28 @@ def command(options: Options, emulator: Emulator, files: Files, fds: dict[str, i
     line += ["-device", "pvpanic-pci"]
     line += _share("root", Path("/"), writable=False)
     line += _share("shared", files.shared, writable=True)
-    line += _socket("qmp", fds["qmp"]) + ["-mon", "chardev=qmp,mode=control"]
+    line += [*_socket("qmp", fds["qmp"]), "-mon", "chardev=qmp,mode=control"]
     line += ["-device", "virtio-serial-pci"]
     if options.interactive:
-        line += ["-chardev", "stdio,id=tty,mux=off,signal=off", "-device", "virtconsole,chardev=tty"]
+        line += [
+            "-chardev",
+            "stdio,id=tty,mux=off,signal=off",
+            "-device",
+            "virtconsole,chardev=tty",
+        ]
     for name in PORTS:
         if name in fds:
-            line += [*_socket(name, fds[name]), "-device", f"virtserialport,chardev={name},name={name}"]
+            line += [
+                *_socket(name, fds[name]),
+                "-device",
+                f"virtserialport,chardev={name},name={name}",
+            ]
     return line
 
 
 def _machine(options: Options) -> list[str]:
-    # Always emulation: KVM may be there and yet not run a distribution kernel, and a result must not
-    # depend on whether it does.
+    # Always emulation: KVM may be there and yet not run a distribution kernel, and a result must
+    # not depend on whether it does.
     accelerator = ["-accel", "tcg,thread=multi"]
     if options.machine == "x2apic":
         return [

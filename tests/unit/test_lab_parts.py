@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The lab's initramfs, its table of suites, and the mirror that modules are built in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
+
+from setup import kernels, modules
+from setup.shell import SetupError
+
+from labvm import initramfs, suites
+
+
+def test_modules_load_after_what_they_need() -> None:
+    dep = "k/9p.ko.xz: k/9pnet.ko.xz k/netfs.ko.xz\nk/netfs.ko.xz:\nk/9pnet.ko.xz:\nk/o-x.ko:\n"
+    assert initramfs.load_order(dep, ("o-x", "9p", "9pnet", "builtin")) == [
+        "k/o-x.ko",
+        "k/netfs.ko.xz",
+        "k/9pnet.ko.xz",
+        "k/9p.ko.xz",
+    ]
+
+
+def test_the_job_quotes_for_the_guests_shell(tmp_path: Path) -> None:
+    words = ("printf", "%s|", "a b", "it's", "$HOME", "x\ny", "")
+    job = initramfs.job(words, {"A": "1 '2' $3"}, [], cwd=Path("/a b"), shared=Path("/o"))
+    script = job["environment"] + job["settings"] + b'printf "%s|%s|" "$A" "$LAB_CWD"\n'
+    done = subprocess.run(["sh"], input=script + job["command"], capture_output=True, check=True)
+    assert done.stdout.decode() == "1 '2' $3|/a b|a b|it's|$HOME|x\ny||"
+
+
+def test_a_shell_has_no_command() -> None:
+    assert "command" not in initramfs.job((), {}, [], cwd=Path("/"), shared=Path("/o"))
+
+
+def test_the_table_of_suites_is_valid_and_has_both_suites() -> None:
+    boots = suites.read(suites.TABLE.read_text(), suites.ROOT)
+    assert {name for boot in boots for name in boot.suites} == {"test", "matrix"}
+    assert len({boot.name for boot in boots}) == len(boots)
+
+
+def test_a_boot_runs_its_tests_on_its_machine(tmp_path: Path) -> None:
+    for name in ("test_b.py", "test_a.py", "other.py"):
+        (tmp_path / name).touch()
+    text = """[[boot]]
+name = "x"
+suites = ["test"]
+cpus = 6
+secondaries = ["6.12"]
+pytest = ["-x"]
+tests = ["test_a.py", "test_*.py"]
+"""
+    (boot,) = suites.read(text, tmp_path)
+    assert boot.options.cpus == 6
+    assert boot.options.secondaries == ("6.12",)
+    assert boot.options.command == (*suites.PYTEST, "-x", "test_a.py", "test_b.py")
+
+
+@pytest.mark.parametrize(
+    ("extra", "complaint"),
+    [
+        ('tests = ["missing_*.py"]', "no file matches"),
+        ('tests = ["t.py"]\ncpu = 3', "says cpu"),
+        ("", "lacks 'tests'"),
+    ],
+)
+def test_a_wrong_table_is_refused(tmp_path: Path, extra: str, complaint: str) -> None:
+    (tmp_path / "t.py").touch()
+    with pytest.raises(SetupError, match=complaint):
+        suites.read(f'[[boot]]\nname = "x"\nsuites = []\n{extra}\n', tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "release"),
+    [
+        ("6.1", "linux-image-6.1.0-56-amd64", "6.1.0-56-amd64"),
+        ("6.1-rt", "linux-image-6.1.0-56-rt-amd64", "6.1.0-56-rt-amd64"),
+        ("6.12", "linux-image-6.12.107+deb13-amd64", "6.12.107+deb13-amd64"),
+        ("6.1", "linux-image-6.1.0-56-rt-amd64", None),
+        ("6.1", "linux-image-6.1.0-56-amd64-unsigned", None),
+        ("6.1", "linux-image-6.12.107+deb13-amd64", None),
+        ("6.12", "linux-image-6.12.107+deb13-amd64-dbg", None),
+    ],
+)
+def test_package_names_give_releases(name: str, package: str, release: str | None) -> None:
+    match = kernels.SOURCES[name].package.fullmatch(package)
+    assert (match and match[1]) == release
+
+
+def test_the_mirror_follows_the_source_and_keeps_what_was_built(tmp_path: Path) -> None:
+    source, target = tmp_path / "kmod", tmp_path / "out"
+    (source / "core").mkdir(parents=True)
+    for name in ("Kbuild", "core/a.c", "core/b.c", "core/notes.md"):
+        (source / name).write_text(name)
+    assert modules.mirror(source, target)
+    assert not (target / "core/notes.md").exists()
+    for built in ("core/a.o", "popcorn.mod.c"):
+        (target / built).write_text("built")
+    stamp = (target / "core/a.c").stat().st_mtime_ns
+    assert not modules.mirror(source, target)
+    assert (target / "core/a.c").stat().st_mtime_ns == stamp
+
+    (source / "core/b.c").unlink()
+    (source / "core/a.c").write_text("changed")
+    os.utime(source / "core/a.c", (1, 1))
+    assert modules.mirror(source, target)
+    assert not (target / "core/b.c").exists()
+    assert (target / "core/a.c").read_text() == "changed"
+    assert (target / "core/a.o").exists() and (target / "popcorn.mod.c").exists()
