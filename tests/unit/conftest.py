@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """A stand-in for the kernel's side of the control protocol, and a stand-in for a machine.
 
-The messages are packed here with struct alone, after include/uapi/linux/{netlink,genetlink}.h, so that
+The messages are packed here with struct alone (include/uapi/linux/{netlink,genetlink}.h), so that
 the decoder under test is not tested against itself.
 """
 

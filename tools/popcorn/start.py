@@ -384,7 +384,8 @@ def _on_lease(spec: Spec, kernel: Kernel) -> Spec:
     if differs:
         raise ExistsError(
             f"kernel '{kernel.name}' is {label(kernel.state)} and has CPUs"
-            f" {format_cpulist(kernel.cpus)} and {format_size(kernel.memory_size)} already",
+            f" {format_cpulist(kernel.cpus)} and {format_size(kernel.memory_size)} at"
+            f" {kernel.memory_start:#x} already",
             f"start it without --cpus and --memory, or give them back: popcornctl kernel kill"
             f" {kernel.name}",
         )
