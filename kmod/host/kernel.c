@@ -249,7 +249,11 @@ static int pcn_kernel_check_request(const struct pcn_kernel_request *req, struct
 			      POPCORN_NAME_MAX);
 		return -EINVAL;
 	}
-	if (!req->memory_size || !IS_ALIGNED(req->memory_size, POPCORN_MEMORY_GRANULE)) {
+	if (!req->memory_size) {
+		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE], "memory size is zero");
+		return -EINVAL;
+	}
+	if (!IS_ALIGNED(req->memory_size, POPCORN_MEMORY_GRANULE)) {
 		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE],
 			      "memory size %llu is not a multiple of %u MiB", req->memory_size,
 			      POPCORN_MEMORY_GRANULE / SZ_1M);
@@ -261,7 +265,7 @@ static int pcn_kernel_check_request(const struct pcn_kernel_request *req, struct
 			      req->memory_size / SZ_1M, PCN_KERNEL_MEMORY_MIN / SZ_1M);
 		return -EINVAL;
 	}
-	return pcn_cpu_check(req->cpu, req->nr_cpus, extack, req->attrs[POPCORN_A_KERNEL_CPU]);
+	return 0;
 }
 
 static struct pcn_kernel *pcn_kernel_find_name(const char *name)
@@ -361,13 +365,16 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 		ret = pcn_kernel_check_request(req, extack);
 	if (ret)
 		return ret;
-	wish.nid = cpu_to_node(req->cpu[0]);
 
 	kernel = pcn_kernel_claim(req->name, req->attrs, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	mutex_lock(&kernel->op);
 	/* What is likely to fail comes first, what others feel comes last. */
+	ret = pcn_cpu_check(req->cpu, req->nr_cpus, extack, req->attrs[POPCORN_A_KERNEL_CPU]);
+	if (ret)
+		goto err_memory;
+	wish.nid = cpu_to_node(req->cpu[0]);
 	ret = pcn_memory_lease(&kernel->memory, &wish, extack);
 	if (ret)
 		goto err_memory;

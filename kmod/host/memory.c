@@ -320,9 +320,13 @@ static int pcn_memory_lease_reserved(struct pcn_memory *memory, const struct pcn
 		return -EINVAL;
 	}
 	if (!pcn_memory_is_spared(wish->start, end)) {
-		pcn_nl_refuse(extack, wish->start_attr,
-			      "%#llx-%#llx is not reserved RAM; boot with memmap=%lluM$%#llx", wish->start,
-			      end - 1, pcn_memory_mib(memory->bytes), wish->start);
+		if (page_is_ram(PHYS_PFN(wish->start)))
+			pcn_nl_refuse(extack, wish->start_attr,
+				      "%#llx-%#llx is in use as RAM; boot with memmap=%lluM$%#llx",
+				      wish->start, end - 1, pcn_memory_mib(memory->bytes), wish->start);
+		else
+			pcn_nl_refuse(extack, wish->start_attr, "%#llx-%#llx is not reserved RAM",
+				      wish->start, end - 1);
 		return -EINVAL;
 	}
 	/* Another lease there, or a driver's claim, makes this fail. */
@@ -373,6 +377,9 @@ int pcn_memory_lease(struct pcn_memory *memory, const struct pcn_memory_wish *wi
 	}
 	if (ret)
 		return ret;
+	/* The allocator may have done it: twice would take as long as all the rest. */
+	if (wish->backend == POPCORN_MEMORY_BACKEND_CONTIG && want_init_on_alloc(GFP_KERNEL))
+		return 0;
 	ret = pcn_memory_scrub(memory);
 	if (ret) {
 		pcn_nl_refuse(extack, wish->start_attr, "%#llx cannot be mapped (%d)", (u64)memory->start,
