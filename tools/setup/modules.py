@@ -36,13 +36,24 @@ def build(name: str) -> Kernel:
         _make(kernel, source)
         if _install(kernel, source):
             kernel.depmod()
+        _stamp(kernel).write_text(_state(source))
     return kernel
 
 
 def stale(kernel: Kernel) -> bool:
-    """Whether the modules for a kernel are not built, or older than their source."""
-    built = [path.stat().st_mtime for path in (MODULES / kernel.release).glob("*.ko")]
-    return not built or max(map(os.path.getmtime, _sources(KMOD)), default=0.0) > min(built)
+    """Whether the modules for a kernel were not built from the source as it is now."""
+    stamp = _stamp(kernel)
+    return not stamp.exists() or stamp.read_text() != _state(KMOD)
+
+
+def _stamp(kernel: Kernel) -> Path:
+    return MODULES / kernel.release / "built-from"
+
+
+def _state(directory: Path) -> str:
+    """Return what tells one state of the sources from another; the mirror keeps sizes and times."""
+    paths = {path.relative_to(directory): path for path in _sources(directory)}
+    return "".join(f"{name} {_version(path)}\n" for name, path in sorted(paths.items()))
 
 
 def version() -> str:
@@ -57,8 +68,7 @@ def mirror(source: Path, target: Path) -> bool:
     changed = False
     wanted = {path.relative_to(source) for path in _sources(source)}
     for path in _sources(target) if target.is_dir() else ():
-        # kbuild generates *.mod.c next to the objects.
-        if path.relative_to(target) not in wanted and not path.name.endswith(".mod.c"):
+        if path.relative_to(target) not in wanted:
             path.unlink()
             changed = True
     for name in sorted(wanted):
@@ -76,7 +86,9 @@ def _version(path: Path) -> tuple[int, int]:
 
 
 def _sources(directory: Path) -> list[Path]:
-    return [path for pattern in SOURCES for path in directory.rglob(pattern)]
+    # kbuild generates *.mod.c next to the objects.
+    found = [path for pattern in SOURCES for path in directory.rglob(pattern)]
+    return [path for path in found if not path.name.endswith(".mod.c")]
 
 
 def _make(kernel: Kernel, source: Path) -> None:
