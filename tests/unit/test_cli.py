@@ -472,7 +472,7 @@ def test_ping(ctl, module):
     lines = out.splitlines()
     assert lines[0] == "web (node 1): 100 sent, 99 answered, 1 lost"
     assert lines[1] == "round trip min/median/p99/max = 3.00 µs / 3.00 µs / 3.00 µs / 3.00 µs"
-    assert lines[3].strip().startswith("2048 -> 4095     : 99")
+    assert lines[3].strip().startswith("2048 -> 4095      : 99")
     assert lines[3].count("*") == 40
 
 

@@ -100,12 +100,20 @@ def test_missing_host_module(module):
     assert "modprobe popcorn_host" in caught.value.hint
 
 
+def test_a_kernel_on_no_fabric(module, refusal):
+    module.refusals[Cmd.FABRIC_GET] = refusal(errno.ENODEV, "this kernel is on no fabric")
+    with pytest.raises(ModuleMissingError, match="on no fabric") as caught:
+        module.client().fabric()
+    assert "modprobe popcorn_host" in caught.value.hint
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
         (errno.EPERM, PermissionDeniedError),
         (errno.EACCES, PermissionDeniedError),
         (errno.ENOENT, NotFoundError),
+        (errno.ENODEV, NotFoundError),
         (errno.EEXIST, ExistsError),
         (errno.EBUSY, BusyError),
         (errno.ETIMEDOUT, TimeoutExpiredError),
@@ -120,6 +128,14 @@ def test_errno_becomes_an_exception(module, refusal, code, kind):
         module.client().kernel_kill(1)
     assert type(caught.value) is kind
     assert len(module.requests) == 1, "a refused request must not be repeated"
+
+
+def test_an_attribute_that_the_message_names_is_not_named_twice(module, refusal):
+    words = "boot_params 0x2 is not a page"
+    module.refusals[Cmd.KERNEL_BOOT] = refusal(errno.EINVAL, words, "boot-params")
+    with pytest.raises(KernelRefusedError) as caught:
+        module.client().kernel_boot(1, entry=1, boot_params=2, page_table_root=3, image="")
+    assert (caught.value.message, caught.value.attribute) == (words, "boot-params")
 
 
 @pytest.mark.parametrize("capped", [True, False])

@@ -250,18 +250,23 @@ class Client:
         cpus: Sequence[int],
         memory_size: int,
         *,
+        backend: MemoryBackend | None = None,
         memory_start: int | None = None,
     ) -> Kernel:
         """Lease CPUs, `memory_size` bytes and a low slice to a new kernel: all of it or nothing.
 
         With `memory_start`, a physical address, the memory is a range that the primary was booted
-        without; else it is taken from the page allocator, which may take seconds. ExistsError if
-        the name is taken, BusyError if a CPU is leased or the memory cannot be had.
+        without (backend RESERVED, unless told otherwise); else it is taken from the page
+        allocator, which may take seconds. ExistsError if the name is taken, BusyError if a CPU is
+        leased or the memory cannot be had.
         """
+        if backend is None and memory_start is not None:
+            backend = MemoryBackend.RESERVED
         attributes: list[tuple[str, int | str | bool]] = [("name", name)]
         attributes += [("cpu", cpu) for cpu in cpus]
+        if backend is not None:
+            attributes.append(("memory-backend", int(backend)))
         if memory_start is not None:
-            attributes.append(("memory-backend", int(MemoryBackend.RESERVED)))
             attributes.append(("memory-start", memory_start))
         attributes.append(("memory-size", memory_size))
         return _kernel(self._one(Cmd.KERNEL_NEW, attributes))

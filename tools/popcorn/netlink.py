@@ -82,6 +82,11 @@ EVENT_BUFFER_BYTES = 1 << 20
 HINT_MODULE = "load it: modprobe popcorn_host"
 HINT_ROOT = "run it as root, or with CAP_NET_ADMIN, CAP_SYS_BOOT and CAP_SYS_RAWIO"
 
+_HOST_MISSING = {
+    (errno.ENODEV, "this kernel is on no fabric"),
+    (errno.EOPNOTSUPP, "popcorn_host is not loaded"),
+}
+
 
 class Transport(Protocol):
     """A netlink socket: whole datagrams in and out. Tests put recorded ones in its place."""
@@ -265,13 +270,15 @@ def _blamed(ack: _Ack, request: bytes, attribute_set: str) -> str:
 def _refuse(ack: _Ack, request: bytes, attribute_set: str) -> NoReturn:
     attribute = _blamed(ack, request, attribute_set)
     message = ack.text or os.strerror(ack.errno)
-    if attribute and not re.search(rf"(?<![\w-]){attribute}(?![\w-])", message, re.IGNORECASE):
+    named = re.search(rf"(?<![\w-]){attribute}(?![\w-])", message.replace("_", "-"), re.IGNORECASE)
+    if attribute and not named:
         message = f"{message} (attribute '{attribute}')"
     if ack.errno in (errno.EPERM, errno.EACCES):
         if not ack.text:
             message = "not permitted"
         raise PermissionDeniedError(message, HINT_ROOT)
-    if ack.errno == errno.EOPNOTSUPP and "not loaded" in message:
+    # Where popcorn_host is not loaded there is no fabric, and nobody leads kernels.
+    if (ack.errno, ack.text) in _HOST_MISSING:
         raise ModuleMissingError(message, HINT_MODULE)
     simple: dict[int, type[PopcornError]] = {
         errno.ENOENT: NotFoundError,

@@ -83,11 +83,12 @@ def histogram(buckets: Sequence[Bucket], unit: str) -> None:
     if not buckets:
         return
     most = max(bucket.count for bucket in buckets)
-    print(f"{unit:>21} : count     distribution")
+    width = max(9, len(str(buckets[-1].high)))
+    print(f"{unit:>{2 * width + 4}} : count     distribution")
     for bucket in buckets:
         stars = "*" * (HISTOGRAM_STARS * bucket.count // most)
-        line = f"{bucket.low:>9} -> {bucket.high:<9}: {bucket.count:<8} |{stars:<40}|"
-        print(line)
+        values = f"{bucket.low:>{width}} -> {bucket.high:<{width}}"
+        print(f"{values} : {bucket.count:<8} |{stars:<{HISTOGRAM_STARS}}|")
 
 
 class Progress:
