@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import pty
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -605,10 +606,14 @@ def test_doctor(ctl, machine, monkeypatch):
 def on_terminal(act):
     """What `act(stream)` writes to a terminal."""
     parent, child = pty.openpty()
-    with os.fdopen(child, "w") as stream:
-        act(stream)
-        stream.flush()
-        return os.read(parent, 65536).decode()
+    written = b""
+    with os.fdopen(parent, "rb", buffering=0) as terminal:
+        with os.fdopen(child, "w") as stream:
+            act(stream)
+            stream.flush()
+            while select.select([terminal], [], [], 0.2)[0]:
+                written += terminal.read(65536)
+    return written.decode()
 
 
 def test_progress_on_a_terminal(monkeypatch):
