@@ -1,0 +1,345 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tools share: checks before bcc is asked, loading, limits, and log2 histograms."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import math
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from popcorn.client import Client
+from popcorn.errors import (
+    ModuleMissingError,
+    NotFoundError,
+    PermissionDeniedError,
+    PopcornError,
+)
+from popcorn.models import Bucket
+
+__all__ = (
+    "SERVICES",
+    "Limits",
+    "LogHistogram",
+    "Machine",
+    "UsageError",
+    "check",
+    "loaded",
+    "machine",
+    "missed_events",
+    "node_id",
+    "service_id",
+    "service_name",
+    "wait",
+)
+
+TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+MODULES = Path("/lib/modules")
+KHEADERS = Path("/sys/kernel/kheaders.tar.xz")
+
+#: Services of the core (enum pcn_service_id in kmod/include/popcorn.h); others go by number.
+SERVICES = {0: "control", 1: "echo"}
+
+#: Time between two looks at how many messages came, seconds.
+POLL_SECONDS = 0.1
+
+
+class UsageError(PopcornError):
+    """Options that do not go together."""
+
+    exit_code = 2
+
+
+# what is there to trace
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a tool has to know of this kernel.
+
+    `tsc_khz` is the rate of the time stamps in kHz; `node_id` is None and `names` (node id to name)
+    empty if the module could not be asked.
+    """
+
+    tsc_khz: int
+    node_id: int | None
+    names: Mapping[int, str]
+
+
+def machine(tsc_khz: int | None = None, client: Callable[[], Client] = Client) -> Machine:
+    """Ask the module. If it cannot be asked and the caller knows the rate, that alone is used."""
+    try:
+        with client() as asked:
+            fabric = asked.fabric()
+            names = {node.id: node.name for node in asked.nodes()}
+    except PopcornError:
+        if tsc_khz is None:
+            raise
+        return Machine(tsc_khz, None, {})
+    return Machine(tsc_khz or fabric.tsc_khz, fabric.node_id, names)
+
+
+def node_id(text: str, here: Machine) -> int:
+    """The node that a name or a number means; NotFoundError if the machine has no such node."""
+    if text.isdecimal():
+        if here.names and int(text) not in here.names:
+            raise NotFoundError(f"there is no node {text}", "see: popcornctl node list")
+        return int(text)
+    for number, name in here.names.items():
+        if name == text:
+            return number
+    raise NotFoundError(f"there is no node '{text}'", "see: popcornctl node list")
+
+
+def service_id(text: str) -> int:
+    """The service that a name or a number means; NotFoundError for an unknown name."""
+    if text.isdecimal() and int(text) < 2**32:
+        return int(text)
+    for number, name in SERVICES.items():
+        if name == text:
+            return number
+    known = ", ".join(SERVICES.values())
+    raise NotFoundError(f"there is no service '{text}'", f"known: {known}, or give its number")
+
+
+def service_name(number: int) -> str:
+    """A service's name, or its number as text."""
+    return SERVICES.get(number, str(number))
+
+
+# loading
+
+
+def check(
+    events: Mapping[str, Sequence[str]],
+    *,
+    tracefs: Sequence[Path] = TRACEFS,
+    modules: Path = MODULES,
+    kheaders: Path = KHEADERS,
+) -> None:
+    """Say what a trace of `events` (tracepoint of subsystem popcorn to its fields) would fail for.
+
+    Asked before bcc, whose own complaints come after many seconds and name neither the cause nor
+    the remedy. The field order of a tracepoint is that of its arguments, which raw tracepoints are
+    read by, so another order than the tool's is refused.
+    """
+    if os.geteuid() != 0:
+        raise PermissionDeniedError("tracing needs root", "run it with sudo")
+    base = next((path / "events" for path in tracefs if (path / "events").is_dir()), None)
+    if base is None:
+        raise PopcornError("tracefs is not mounted", f"mount -t tracefs nodev {tracefs[0]}")
+    if not (base / "popcorn").is_dir():
+        raise ModuleMissingError("the module popcorn is not loaded", "modprobe popcorn_host")
+    for event, fields in events.items():
+        path = base / "popcorn" / event / "format"
+        if not path.exists() or _fields(path.read_text()) != tuple(fields):
+            raise PopcornError(
+                f"the loaded module's tracepoint {event} is not the one that this tool knows",
+                "use the popcornctl and the popcorn module of the same version",
+            )
+    release = os.uname().release
+    build = os.environ.get("BCC_KERNEL_SOURCE") or modules / release / "build"
+    if not Path(build).exists() and not kheaders.exists():
+        raise PopcornError(
+            "bcc cannot compile: the headers of the running kernel are not installed",
+            f"apt-get install linux-headers-{release}",
+        )
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    """The fields of a tracefs format file but the common ones."""
+    names = [
+        line.split(";")[0].split()[-1] for line in text.splitlines() if line.startswith("\tfield:")
+    ]
+    return tuple(name for name in names if not name.startswith("common_"))
+
+
+@contextlib.contextmanager
+def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
+    """bcc's object for a BPF program: compiled, loaded and attached; gone after the block."""
+    try:
+        bcc = importlib.import_module("bcc")
+    except ImportError as error:
+        raise PopcornError(
+            f"bcc is not available to this Python ({error})",
+            "apt-get install python3-bpfcc, and run popcornctl with /usr/bin/python3",
+        ) from error
+    flags = [f"-D{name}={value}" for name, value in defines.items()]
+    try:
+        program = bcc.BPF(src_file=str(source), cflags=flags)
+    # bcc raises a bare Exception for everything that goes wrong.
+    except Exception as error:
+        raise PopcornError(
+            f"bcc could not load {source.name}: {error}",
+            "what it said above tells why; it must be as new as the kernel's headers",
+        ) from error
+    try:
+        yield program
+    finally:
+        program.cleanup()
+
+
+def missed_events(program: Any) -> int:
+    """Events that the kernel left out because a BPF program interrupted itself.
+
+    From recursion_misses in each program's fdinfo (kernel/bpf/syscall.c, bpf_prog_show_fdinfo).
+    """
+    missed = 0
+    for function in program.funcs.values():
+        for line in Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == "recursion_misses":
+                missed += int(value)
+    return missed
+
+
+# how long
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to report and when to end.
+
+    Every `interval` seconds a report, at most `reports` of them; an end after `duration` seconds,
+    after `messages` delivered ones, or with `command`. Without any, the end is Ctrl-C.
+    """
+
+    interval: float | None = None
+    reports: int | None = None
+    duration: float | None = None
+    messages: int | None = None
+    command: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.interval is not None and self.interval <= 0:
+            raise UsageError("the interval must be more than 0 seconds")
+        if self.command and (self.duration or self.messages or self.interval):
+            raise UsageError("a COMMAND ends the trace itself: give no other limit with it")
+
+
+def wait(
+    limits: Limits,
+    report: Callable[[], None],
+    messages: Callable[[], int],
+    output: IO[str] | None = None,
+) -> int:
+    """Call `report` as `limits` say, and once at the end; `messages` tells how many came so far.
+
+    `output` is where a command's standard output goes, if not where ours does. Returns the
+    command's exit status as a shell gives it, 0 without a command. Ctrl-C ends the wait, too.
+    """
+    if limits.command:
+        status = _run(limits.command, output)
+        report()
+        return status
+    try:
+        if _reported_all(limits, report, messages):
+            return 0
+    except KeyboardInterrupt:
+        pass
+    report()
+    return 0
+
+
+def _reported_all(limits: Limits, report: Callable[[], None], messages: Callable[[], int]) -> bool:
+    """Wait; whether the reports that were asked for have all been made."""
+    begin = time.monotonic()
+    end = begin + (math.inf if limits.duration is None else limits.duration)
+    step = math.inf if limits.interval is None else limits.interval
+    made = 0
+    while True:
+        now = time.monotonic()
+        due = begin + (made + 1) * step
+        if now >= due:
+            report()
+            made += 1
+            if made == limits.reports:
+                return True
+            continue
+        if now >= end or (limits.messages is not None and messages() >= limits.messages):
+            return False
+        pause = min(due, end) - now
+        time.sleep(min(pause, POLL_SECONDS if limits.messages is not None else 1.0))
+
+
+def _run(command: Sequence[str], output: IO[str] | None) -> int:
+    try:
+        process = subprocess.Popen(command, stdout=output)
+    except OSError as error:
+        raise PopcornError(f"cannot run '{command[0]}': {error.strerror}") from error
+    while True:
+        # A Ctrl-C goes to the command, too: it is the one to say what becomes of it.
+        with contextlib.suppress(KeyboardInterrupt):
+            status = process.wait()
+            return 128 - status if status < 0 else status
+
+
+# histograms
+
+
+@dataclass(frozen=True)
+class LogHistogram:
+    """Times in nanoseconds, counted by powers of two: slot 0 is 0 to 1, slot n is 2^n to 2^(n+1)-1.
+
+    `count`, `total`, `minimum` and `maximum` are exact. The last slot holds all that is larger.
+    """
+
+    count: int = 0
+    total: int = 0
+    minimum: int = 0
+    maximum: int = 0
+    slots: tuple[int, ...] = ()
+
+    @classmethod
+    def merged(cls, parts: Iterable[LogHistogram]) -> LogHistogram:
+        """All of `parts`, e.g. those of the CPUs, as one. The parts have equally many slots."""
+        filled = [part for part in parts if part.count]
+        if not filled:
+            return cls()
+        return cls(
+            sum(part.count for part in filled),
+            sum(part.total for part in filled),
+            min(part.minimum for part in filled),
+            max(part.maximum for part in filled),
+            tuple(map(sum, zip(*(part.slots for part in filled), strict=True))),
+        )
+
+    @property
+    def mean(self) -> int | None:
+        """Average, nanoseconds; None if nothing was counted."""
+        return round(self.total / self.count) if self.count else None
+
+    def percentile(self, share: float) -> int | None:
+        """About the time that `share` (0 to 1) of all times do not exceed; None without any.
+
+        Nearest rank, as if the times of a slot were spread over it evenly: the right slot is
+        certain, the place in it is not. Never outside of the minimum and maximum.
+        """
+        if not self.count:
+            return None
+        rank = max(1, math.ceil(share * self.count))
+        before = 0
+        for slot, count in enumerate(self.slots):
+            if before + count >= rank:
+                low = (1 << slot) if slot else 0
+                width = (2 << slot) - low
+                value = low + int(width * (rank - before - 0.5) / count)
+                return min(max(value, self.minimum), self.maximum)
+            before += count
+        return self.maximum
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The rows from the first to the last that is not empty."""
+        used = [slot for slot, count in enumerate(self.slots) if count]
+        if not used:
+            return ()
+        return tuple(
+            Bucket((1 << slot) if slot else 0, (2 << slot) - 1, self.slots[slot])
+            for slot in range(used[0], used[-1] + 1)
+        )
