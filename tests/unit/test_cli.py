@@ -607,12 +607,11 @@ def on_terminal(act):
     """What `act(stream)` writes to a terminal."""
     parent, child = pty.openpty()
     written = b""
-    with os.fdopen(parent, "rb", buffering=0) as terminal:
-        with os.fdopen(child, "w") as stream:
-            act(stream)
-            stream.flush()
-            while select.select([terminal], [], [], 0.2)[0]:
-                written += terminal.read(65536)
+    with os.fdopen(parent, "rb", buffering=0) as terminal, os.fdopen(child, "w") as stream:
+        act(stream)
+        stream.flush()
+        while select.select([terminal], [], [], 0.2)[0]:
+            written += terminal.read(65536)
     return written.decode()
 
 
