@@ -40,7 +40,7 @@ def main() -> int:
     with Client() as client:
         for _round in range(ROUNDS):
             spec = Spec("bench", cpus=(2, 3), memory_bytes=512 << 20)
-            kernel = start_kernel(client, spec, lambda name, detail, seconds: None).kernel
+            kernel = start_kernel(client, spec).kernel
             ratios.append(kernel.join_us / 1e6 / own)
             client.kernel_kill(kernel.id)
             client.kernel_del(kernel.id)

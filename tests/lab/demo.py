@@ -20,7 +20,7 @@ from typing import Any
 PINGS = 1000
 MEMORY = "512M"
 SLACK_KIB = 48 * 1024
-"""How much less memory may be available afterwards: the page cache moved, and the tools stayed in it."""
+"""How much less memory may be free afterwards: what the tools left in slab and buffers."""
 
 
 def say(text: str) -> None:

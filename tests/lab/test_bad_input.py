@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Starter, ctl, look, quiet
 
+from guest import Starter, ctl, look, quiet
 from popcorn import Client
 from popcorn.errors import PopcornError, TimeoutExpiredError
 from popcorn.models import KernelState, MemoryBackend
@@ -76,8 +76,8 @@ def test_bad_name(name: str) -> None:
 
 def test_not_root() -> None:
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "popcornctl", "kernel", "start",
-         "bad", "--cpus", "2", "--memory", "256M"],
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+         "popcornctl", "kernel", "start", "bad", "--cpus", "2", "--memory", "256M"],
         capture_output=True,
         text=True,
     )  # fmt: skip
@@ -112,7 +112,9 @@ MIB = 1 << 20
         ((2,), 1 << 40, "MiB"),
     ],
 )
-def test_kernel_refuses_a_lease(client: Client, cpus: tuple[int, ...], size: int, says: str) -> None:
+def test_kernel_refuses_a_lease(
+    client: Client, cpus: tuple[int, ...], size: int, says: str
+) -> None:
     with pytest.raises(PopcornError, match=says):
         client.kernel_new("bad", cpus, size)
 
@@ -135,7 +137,7 @@ def test_leased_cpu_and_taken_name(client: Client, start: Starter) -> None:
 
 
 def test_reserved_memory_that_is_not_reserved(client: Client) -> None:
-    with pytest.raises(PopcornError, match="reserved|RAM"):
+    with pytest.raises(PopcornError, match=r"reserved|RAM"):
         client.kernel_new(
             "bad", (2,), 256 * MIB, backend=MemoryBackend.RESERVED, memory_start=0x40000000
         )
@@ -164,7 +166,7 @@ def test_secondary_that_never_joins(client: Client, tmp_path: Path) -> None:
         start_kernel(
             client,
             Spec("mute", cpus=(2,), memory_bytes=256 * MIB, initrd=empty, timeout=8),
-            quiet,
+            progress=quiet,
         )
     assert "kill" in caught.value.hint
     assert client.kernel("mute").state == KernelState.STARTING

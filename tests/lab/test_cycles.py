@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from conftest import Starter, look
-
+from guest import Starter, look
 from popcorn import Client
 
 ROUNDS = 50
 SLACK_KIB = 24 * 1024
-"""Free memory, with the page cache dropped, may differ by this much: slab and per-CPU lists. A leak of
-a lease (256 MiB), of a boot's tables or of a page a round would be far more or grow with the rounds."""
+"""Free memory, with the page cache dropped, may differ by this much: slab and per-CPU lists. A leak
+of a lease would be 256 MiB, one of half a MiB in each round would show too."""
 
 
 def test_start_and_kill_many_times(client: Client, start: Starter) -> None:

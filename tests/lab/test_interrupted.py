@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""popcornctl is killed or interrupted at each stage of a start: the next command sees and undoes it."""
+"""popcornctl ends at each stage of a start: the next command sees what is left and undoes it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import subprocess
 import time
 
 import pytest
-from conftest import ctl, ctl_json, look
 
+from guest import ctl, ctl_json, look
 from popcorn import Client
 from popcorn.start import STAGES
 

@@ -7,8 +7,7 @@ import json
 import subprocess
 import time
 
-from conftest import Starter
-
+from guest import Starter
 from popcorn import Client
 
 

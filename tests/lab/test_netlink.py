@@ -9,8 +9,8 @@ import socket
 import struct
 
 import pytest
-from conftest import look
 
+from guest import look
 from popcorn import Client
 from popcorn.uapi import netlink_gen as nl
 
@@ -49,7 +49,9 @@ class Raw:
     ) -> tuple[int, str, int | None, bytes]:
         """Returns errno, the text, the offset of the bad attribute, and the reply's payload."""
         body = struct.pack("=BBH", cmd, version, 0) + attributes
-        self.socket.send(struct.pack("=IHHII", 16 + len(body), self.family, REQUEST | ACK, 1, 0) + body)
+        self.socket.send(
+            struct.pack("=IHHII", 16 + len(body), self.family, REQUEST | ACK, 1, 0) + body
+        )
         payload = b""
         while True:
             data = self.socket.recv(65536)

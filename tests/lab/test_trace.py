@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from conftest import Starter, ctl_json
-
+from guest import Starter, ctl_json
 from popcorn import Client
 
 PINGS = 997

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from popcorn.boot import acpi
 from popcorn.errors import PlanError
 

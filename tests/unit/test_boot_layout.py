@@ -10,6 +10,7 @@ import struct
 from typing import Any
 
 import pytest
+
 from popcorn.boot import (
     SEED_BYTES,
     BzImage,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 
 import pytest
+
 from popcorn.boot import pagetables
 from popcorn.errors import PlanError
 

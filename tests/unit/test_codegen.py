@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from codegen import __main__ as codegen
 from codegen import emit_c
 from codegen.spec import SpecError, check_append_only, load, parse

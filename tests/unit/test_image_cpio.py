@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from popcorn.errors import ImageError
 from popcorn.image import cpio
 

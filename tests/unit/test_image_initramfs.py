@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from popcorn.errors import ImageError
 from popcorn.image import (
     Entry,

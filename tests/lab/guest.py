@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the tests in the lab share: looking at the machine, running popcornctl, waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from popcorn import Client
+from popcorn.models import Kernel, KernelState
+from popcorn.start import Started
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What must be the same before and after. `free_kib` is without the page cache."""
+
+    online: str
+    present: str
+    iomem: str
+    free_kib: int
+    kernels: tuple[str, ...]
+    boot_id: str
+
+    def same_but_memory(self, other: Machine) -> bool:
+        return (self.online, self.present, self.iomem, self.kernels, self.boot_id) == (
+            other.online,
+            other.present,
+            other.iomem,
+            other.kernels,
+            other.boot_id,
+        )
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text().strip()
+
+
+def look(client: Client) -> Machine:
+    """The machine as it is now."""
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+    free = next(line for line in _read("/proc/meminfo").splitlines() if line.startswith("MemFree:"))
+    return Machine(
+        online=_read("/sys/devices/system/cpu/online"),
+        present=_read("/sys/devices/system/cpu/present"),
+        iomem=_read("/proc/iomem"),
+        free_kib=int(free.split()[1]),
+        kernels=tuple(k.name for k in client.kernels()),
+        boot_id=_read("/proc/sys/kernel/random/boot_id"),
+    )
+
+
+def ctl(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run popcornctl as a user would."""
+    return subprocess.run(
+        ["popcornctl", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **env},
+    )
+
+
+def ctl_json(*args: str) -> Any:
+    done = ctl("--json", *args)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@contextlib.contextmanager
+def memory_of(kernel: Kernel) -> Iterator[mmap.mmap]:
+    """The leased memory of a kernel, to read."""
+    fd = os.open("/dev/popcorn/host", os.O_RDONLY)
+    try:
+        with mmap.mmap(
+            fd, kernel.memory_size, mmap.MAP_SHARED, mmap.PROT_READ, offset=kernel.memory_start
+        ) as memory:
+            yield memory
+    finally:
+        os.close(fd)
+
+
+def quiet(name: str, detail: str, seconds: float | None) -> None:
+    """Progress that nobody looks at."""
+
+
+def release_all(client: Client) -> None:
+    """Kill and give back whatever is there."""
+    for kernel in client.kernels():
+        if kernel.state in (KernelState.STARTING, KernelState.RUNNING, KernelState.STOPPING):
+            client.kernel_kill(kernel.id)
+        client.kernel_del(kernel.id)
+
+
+Starter = Callable[..., Started]
+
+
+def wait_for(client: Client, name: str, state: KernelState, seconds: float = 30) -> Kernel:
+    """Wait until a kernel has a state."""
+    deadline = time.monotonic() + seconds
+    while True:
+        kernel = client.kernel(name)
+        if kernel.state == state:
+            return kernel
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{name} is {kernel.state!r} ({kernel.reason}), not {state!r}")
+        time.sleep(0.1)
