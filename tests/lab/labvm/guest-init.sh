@@ -68,10 +68,12 @@ if [ -e "$lab/command" ]; then
 	($bb sleep 3 && kill $out $err) 9>&- 2>/dev/null &
 	wait $out $err
 else
-	$bb stty -F /dev/hvc0 rows "${LINES:-24}" cols "${COLUMNS:-80}"
 	# A login's start-up files would put another PATH in the place of the lab's.
 	export PS1="lab $LAB_KERNEL:\\w# "
-	$bb setsid -c /bin/bash --norc </dev/hvc0 >/dev/hvc0 2>&1 9>&-
+	{
+		$bb stty rows "${LINES:-24}" cols "${COLUMNS:-80}"
+		$bb setsid -c /bin/bash --norc 9>&-
+	} </dev/hvc0 >/dev/hvc0 2>&1
 	status=$?
 fi
 echo "exit $status" >&9
