@@ -32,7 +32,6 @@ test: setup lint unit modules test-lab ## Check everything against the distribut
 
 .PHONY: test-matrix
 test-matrix: setup build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
-	$(SETUP) modules 6.1 6.1-rt 6.1-cloud 6.12 7.2
 	$(SUITES) matrix
 
 .PHONY: bench

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from setup import modules
 from setup.paths import LAB, ROOT
 from setup.shell import SetupError
 
@@ -70,6 +71,9 @@ def run(suite: str) -> int:
     boots = [boot for boot in read(TABLE.read_text(), ROOT) if suite in boot.suites]
     if not boots:
         raise SetupError(f"tests/lab/suites.toml has no boot for suite {suite!r}")
+    wanted = [name for boot in boots for name in (boot.options.kernel, *boot.options.secondaries)]
+    for name in dict.fromkeys(wanted):
+        modules.build(name)
     lines, failed = [], False
     for boot in boots:
         print(f"lab: boot {boot.name}: {describe(boot.options)}", flush=True)
