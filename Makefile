@@ -15,7 +15,7 @@ RELEASE = $(shell uname -r)
 KERNELS ?= 6.1
 
 # What the linters look at: every package that is there.
-PACKAGES := $(wildcard tools/popcorn tools/codegen tools/setup tests/lab/labvm)
+PACKAGES := $(wildcard tools/popcorn tools/popcorn_tracing tools/codegen tools/setup tests/lab/labvm)
 
 .DEFAULT_GOAL := help
 .PHONY: help

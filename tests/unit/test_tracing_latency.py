@@ -14,12 +14,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from popcorn_tracing import common, latency
-from popcorn_tracing.common import Limits, LogHistogram, Machine
 
 from popcorn.cli import main
 from popcorn.errors import ModuleMissingError, NotFoundError, PermissionDeniedError, PopcornError
 from popcorn.models import Bucket
+from popcorn_tracing import common, latency
+from popcorn_tracing.common import Limits, LogHistogram, Machine
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
