@@ -11,6 +11,7 @@
 #include <linux/delay.h>
 #include <linux/err.h>
 #include <linux/module.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
 #include <linux/string.h>
 #include <linux/topology.h>
@@ -378,6 +379,12 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 	ret = pcn_memory_lease(&kernel->memory, &wish, extack);
 	if (ret)
 		goto err_memory;
+	/* That may have taken long: perhaps nobody waits for the rest any more. */
+	if (signal_pending(current)) {
+		pcn_nl_refuse(extack, NULL, "interrupted");
+		ret = -EINTR;
+		goto err_slice;
+	}
 	ret = pcn_slice_lease(&kernel->slice, req->name, extack);
 	if (ret)
 		goto err_slice;

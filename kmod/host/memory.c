@@ -93,7 +93,8 @@ static int pcn_memory_survey(struct pcn_memory_survey *survey, int nid)
 	survey->first = DIV_ROUND_UP(node_start_pfn(nid), GRANULE_PAGES);
 	survey->first = max_t(unsigned long, survey->first, PCN_MEMORY_LOWEST / POPCORN_MEMORY_GRANULE);
 	survey->nr = end > survey->first ? end - survey->first : 0;
-	survey->movable = kvzalloc(BITS_TO_LONGS(survey->nr) * sizeof(long) ?: sizeof(long), GFP_KERNEL);
+	/* One more, so that there is something to allocate in a node without a granule. */
+	survey->movable = kvcalloc(BITS_TO_LONGS(survey->nr + 1), sizeof(long), GFP_KERNEL);
 	if (!survey->movable)
 		return -ENOMEM;
 	for (granule = survey->first; granule < end; granule++) {
