@@ -20,12 +20,18 @@ from labvm import initramfs, suites
 
 def test_modules_load_after_what_they_need() -> None:
     dep = "k/9p.ko.xz: k/9pnet.ko.xz k/netfs.ko.xz\nk/netfs.ko.xz:\nk/9pnet.ko.xz:\nk/o-x.ko:\n"
-    assert initramfs.load_order(dep, ("o-x", "9p", "9pnet", "builtin")) == [
+    builtin = "kernel/drivers/virtio/linked-in.ko\n"
+    assert initramfs.load_order(dep, builtin, ("o-x", "9p", "9pnet", "linked-in")) == [
         "k/o-x.ko",
         "k/netfs.ko.xz",
         "k/9pnet.ko.xz",
         "k/9p.ko.xz",
     ]
+
+
+def test_a_kernel_that_cannot_reach_the_root_is_refused() -> None:
+    with pytest.raises(SetupError, match="has no 9p"):
+        initramfs.load_order("k/overlay.ko:\n", "k/ext4.ko\n", ("overlay", "9p"))
 
 
 def test_the_job_quotes_for_the_guests_shell(tmp_path: Path) -> None:

@@ -42,21 +42,27 @@ def build(kernel: Kernel, job: Mapping[str, bytes], target: Path) -> None:
     target.write_bytes(base.read_bytes() + cpio.write(cpio.with_parents(entries)))
 
 
-def load_order(modules_dep: str, wanted: tuple[str, ...]) -> list[str]:
+def load_order(modules_dep: str, builtin: str, wanted: tuple[str, ...]) -> list[str]:
     """Return the paths in modules.dep(5) to insert for `wanted`, dependencies first.
 
-    A module that is not there is taken to be built in.
+    Leaves out what modules.builtin lists. Raises SetupError for a module that the kernel lacks.
     """
     paths: dict[str, list[str]] = {}
     for line in modules_dep.splitlines():
         path, _, needs = line.partition(":")
         paths[path] = needs.split()
-    by_name = {path.rsplit("/", 1)[-1].split(".ko")[0]: path for path in paths}
+    by_name = {_name(path): path for path in paths}
+    linked = {_name(path) for path in builtin.splitlines()}
     order: list[str] = []
     for name in wanted:
         if name in by_name:
             # modules.dep lists all dependencies, the innermost last.
             order += [*reversed(paths[by_name[name]]), by_name[name]]
+        elif name not in linked:
+            raise SetupError(
+                f"this kernel has no {name}, which the lab needs of a primary",
+                "it can still be a secondary",
+            )
     return list(dict.fromkeys(order))
 
 
@@ -85,11 +91,17 @@ def _base_entries(kernel: Kernel) -> list[cpio.Entry]:
     entries.append(cpio.file("bin/busybox", BUSYBOX.read_bytes(), 0o755))
     entries.append(cpio.file("init", (HERE / "initramfs.sh").read_bytes(), 0o755))
     order = ""
-    for path in load_order((kernel.modules / "modules.dep").read_text(), MODULES):
+    dep, builtin = (kernel.modules / f"modules.{kind}" for kind in ("dep", "builtin"))
+    for path in load_order(dep.read_text(), builtin.read_text(), MODULES):
         name, content = _module(kernel.modules / path)
         entries.append(cpio.file(f"modules/{name}", content))
         order += f"{name}\n"
     return [*entries, cpio.file("modules/order", order.encode())]
+
+
+def _name(path: str) -> str:
+    """Return the module's name from its path: "9p" from "kernel/fs/9p/9p.ko.xz"."""
+    return path.rsplit("/", 1)[-1].split(".ko")[0]
 
 
 def _module(path: Path) -> tuple[str, bytes]:
