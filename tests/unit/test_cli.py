@@ -267,6 +267,7 @@ def test_start(ctl, module, start_args):
 def test_start_json(ctl, module, start_args):
     code, out, _ = ctl("--json", *start_args)
     assert code == 0
+    assert err == "", "a program may read errors as JSON"
     started = json.loads(out)
     assert started["kernel"]["state"] == "running"
     assert [s["name"] for s in started["stages"]] == ["check", "lease", "load", "boot", "join"]
@@ -327,10 +328,26 @@ def test_interrupted_start_says_how_to_undo_it(ctl, module, start_args):
     module.on_idle = [interrupt]
     code, out, err = ctl(*start_args)
     assert (code, out) == (130, "")
-    assert "hint: what was done stays; to undo it: popcornctl kernel kill web" in err
+    assert "hint: kernel 'web' is starting and stays; to undo it: popcornctl kernel kill web" in err
     assert "starting" in ctl("kernel", "list")[1]
     assert ctl("kernel", "kill", "web")[0] == 0
     assert module.kernels == {}
+
+
+def test_a_start_that_is_interrupted_before_the_lease_leaves_nothing_to_undo(
+    ctl, module, start_args, monkeypatch
+):
+    do = module._do
+
+    def interrupt(cmd, *rest):
+        if cmd == Cmd.KERNEL_NEW:
+            raise KeyboardInterrupt
+        return do(cmd, *rest)
+
+    monkeypatch.setattr(module, "_do", interrupt)
+    code, out, err = ctl(*start_args)
+    assert (code, out) == (130, "")
+    assert "hint" not in err
 
 
 def test_dry_run_and_plan_are_one(ctl, module, start_args):

@@ -59,6 +59,7 @@ def main() -> None:
     record("fabric", lambda c: c.fabric())
     record("no kernels", lambda c: c.kernels())
     spec = Spec("web", cpus=(2, 3), memory_bytes=SIZE, timeout=300)
+    globals()["current"] = {}
     with Client(Recorder) as watcher:
         stream = watcher.subscribe()
         with Client() as client:

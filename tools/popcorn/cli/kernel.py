@@ -126,7 +126,8 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
     if dry_run:
         _print_plan(spec)
         return
-    progress = Progress()
+    # What a program reads must be JSON, errors included; a person may look on.
+    progress = Progress(silent=settings().json and not sys.stderr.isatty())
     stage = ""
 
     def follow(name: str, detail: str, seconds: float | None) -> None:
@@ -140,10 +141,7 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
         except KeyboardInterrupt:
             progress.close()
             if stage != "check" and not settings().json:
-                print(
-                    f"hint: what was done stays; to undo it: popcornctl kernel kill {spec.name}",
-                    file=sys.stderr,
-                )
+                _tell_what_is_left(client, spec.name)
             raise
         except BaseException:
             progress.close()
@@ -152,6 +150,22 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
         print_json(started.to_json())
         return
     print(f"kernel '{spec.name}' is running as node {started.kernel.id}")
+
+
+def _tell_what_is_left(client: Client, name: str) -> None:
+    """After an interrupt: what state the kernel is in, and how to undo it."""
+    from popcorn.errors import PopcornError
+    from popcorn.models import label
+
+    try:
+        found = client.kernel(name)
+    except PopcornError:
+        return  # it did not come to a lease
+    print(
+        f"hint: kernel '{name}' is {label(found.state)} and stays;"
+        f" to undo it: popcornctl kernel kill {name}",
+        file=sys.stderr,
+    )
 
 
 def _print_plan(spec: Spec) -> None:
@@ -264,7 +278,7 @@ def _release(client: Client, found: Kernel, keep: bool) -> None:
     if settings().json:
         print_json({"kernel": found.to_json(), "released": not keep})
         return
-    because = f" ({found.reason})" if found.reason else ""
+    because = f" ({found.reason})" if found.reason not in ("", label(found.state)) else ""
     what = f"CPUs {format_cpulist(found.cpus)} and {format_size(found.memory_size)}"
     done = f"keeps {what}" if keep else f"gave back {what}"
     print(f"kernel '{found.name}' is {label(found.state)}{because}, {done}")

@@ -65,7 +65,7 @@ def _line(event: Event, timestamps: bool) -> str:
     if event.state:
         words.append(state(event.state))
     reason = getattr(event.value, "reason", "")
-    if reason:
+    if reason and reason != event.state:
         words.append(f"({reason})")
     if event.source != "netlink":
         words.append(f"[{event.source}]")

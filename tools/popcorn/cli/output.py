@@ -98,13 +98,16 @@ class Progress:
     is done, so that a log reads well.
     """
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None, *, silent: bool = False) -> None:
         self._stream = sys.stderr if stream is None else stream
+        self._silent = silent
         self._live = self._stream.isatty() and os.environ.get("TERM") != "dumb"
         self._open = False
 
     def __call__(self, name: str, detail: str, seconds: float | None) -> None:
         """Stage `name` is at `detail`; `seconds` is given when it is done."""
+        if self._silent:
+            return
         if seconds is not None:
             line = f"{name:<6} {detail}  ({seconds:.1f} s)"
             self._write(f"\r\x1b[K{line}\n" if self._live else f"{line}\n")
