@@ -12,6 +12,7 @@
 #include "host.h"
 #include "nl_gen.h"
 #include "nl_kernel.h"
+#include "trace.h"
 
 static int pcn_nl_fill_kernel(struct sk_buff *skb, const struct pcn_kernel_info *info)
 {
@@ -57,6 +58,7 @@ void pcn_nl_notify_kernel(const struct pcn_kernel_info *info, bool released)
 	struct sk_buff *skb;
 	void *head;
 
+	trace_popcorn_kernel_state(info->id, info->state);
 	if (!genl_has_listeners(&pcn_nl_family, &init_net, PCN_NLGRP_KERNEL))
 		return;
 	skb = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);

@@ -128,6 +128,20 @@ TRACE_EVENT(popcorn_node_state,
 	TP_printk("node=%u epoch=%u state=%u", __entry->node, __entry->epoch, __entry->state)
 );
 
+TRACE_EVENT(popcorn_kernel_state,
+	TP_PROTO(u32 kernel, u32 state),
+	TP_ARGS(kernel, state),
+	TP_STRUCT__entry(
+		__field(u32, kernel)
+		__field(u32, state)
+	),
+	TP_fast_assign(
+		__entry->kernel = kernel;
+		__entry->state = state;
+	),
+	TP_printk("kernel=%u state=%u", __entry->kernel, __entry->state)
+);
+
 #endif
 
 #undef TRACE_INCLUDE_PATH
