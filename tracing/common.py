@@ -170,7 +170,8 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
             f"bcc is not available to this Python ({error})",
             "apt-get install python3-bpfcc, and run popcornctl with /usr/bin/python3",
         ) from error
-    flags = [f"-D{name}={value}" for name, value in defines.items()]
+    # -w: an old compiler warns about newer kernels' headers, which bcc includes on its own.
+    flags = ["-w", *(f"-D{name}={value}" for name, value in defines.items())]
     try:
         program = bcc.BPF(src_file=str(source), cflags=flags)
     # bcc raises a bare Exception for everything that goes wrong.
@@ -256,7 +257,8 @@ def _reported_all(limits: Limits, report: Callable[[], None], messages: Callable
     while True:
         now = time.monotonic()
         due = begin + (made + 1) * step
-        if now >= due:
+        # However late we are: what was due before the end is reported, and nothing after it.
+        if due < end and now >= due:
             report()
             made += 1
             if made == limits.reports:

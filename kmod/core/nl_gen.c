@@ -12,7 +12,10 @@ static struct netlink_range_validation pcn_nl_ping_interval_range = {
 	.max = 10000000,
 };
 
-/* The policy of a command holds for its dump too, and lets more through. */
+/*
+ * The policy of a command holds for its dump too, and lets more through.
+ * Linux 6.1 hands no extack to a dump: there, it is EINVAL without a message.
+ */
 static int pcn_nl_dump_start(struct netlink_callback *cb)
 {
 	if (!nlmsg_attrlen(cb->nlh, GENL_HDRLEN))

@@ -18,7 +18,6 @@ struct context {
 	u64 args[12];
 };
 
-#define __always_inline inline
 #define BPF_TABLE(kind, key, leaf, name, n) \
 	static struct { leaf *(*lookup_or_try_init)(key *, leaf *); } name
 #define BPF_PERCPU_ARRAY(name, type, n) static struct { type *(*lookup)(int *); } name

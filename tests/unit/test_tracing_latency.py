@@ -102,7 +102,7 @@ def bpf(tmp_path_factory: pytest.TempPathFactory):
         flags = [f"-D{name}={value}" for name, value in {"TSC_KHZ": 2_000_000, **defines}.items()]
         where = f'-DSOURCE="{latency.SOURCE}"'
         subprocess.run(
-            ["cc", "-Wall", "-Wno-unused-parameter", *flags, where, "-o", program, source],
+            ["cc", "-Wall", "-Werror", *flags, where, "-o", program, source],
             check=True,
         )
         done = subprocess.run(
@@ -391,7 +391,7 @@ def test_bcc_gets_the_defines_and_is_cleaned_up(monkeypatch) -> None:
         common.loaded(latency.SOURCE, {"TSC_KHZ": 7, "ONLY_NODE": 2}),
     ):
         raise KeyboardInterrupt
-    assert made[0][:2] == (str(latency.SOURCE), ["-DTSC_KHZ=7", "-DONLY_NODE=2"])
+    assert made[0][:2] == (str(latency.SOURCE), ["-w", "-DTSC_KHZ=7", "-DONLY_NODE=2"])
     assert made[0][2].cleaned == 1
 
 
@@ -449,6 +449,10 @@ def test_one_more_report_at_the_end() -> None:
     reports = Reports()
     assert common.wait(Limits(interval=0.04, duration=0.1), reports, forever) == 0
     assert len(reports) == 3
+    # At the end itself one is enough.
+    reports.clear()
+    assert common.wait(Limits(interval=0.02, duration=0.04), reports, forever) == 0
+    assert len(reports) == 2
 
 
 def test_enough_messages() -> None:

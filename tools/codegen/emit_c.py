@@ -224,7 +224,10 @@ def _dump_start(spec: Spec) -> list[str]:
     if not any(_bare_dump(op) for op in spec.operations):
         return []
     return [
-        "/* The policy of a command holds for its dump too, and lets more through. */",
+        "/*",
+        " * The policy of a command holds for its dump too, and lets more through.",
+        " * Linux 6.1 hands no extack to a dump: there, it is EINVAL without a message.",
+        " */",
         "static int pcn_nl_dump_start(struct netlink_callback *cb)",
         "{",
         "\tif (!nlmsg_attrlen(cb->nlh, GENL_HDRLEN))",
