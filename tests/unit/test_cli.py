@@ -265,7 +265,7 @@ def test_start(ctl, module, start_args):
 
 
 def test_start_json(ctl, module, start_args):
-    code, out, _ = ctl("--json", *start_args)
+    code, out, err = ctl("--json", *start_args)
     assert code == 0
     assert err == "", "a program may read errors as JSON"
     started = json.loads(out)
