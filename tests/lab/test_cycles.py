@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from guest import Starter, look
+from guest import Starter, free_kib, look
 from popcorn import Client
 
 ROUNDS = 50
@@ -16,11 +16,10 @@ def test_start_and_kill_many_times(client: Client, start: Starter) -> None:
     start("warm", cpus=(2,))
     client.kernel_kill(client.kernel("warm").id)
     client.kernel_del(client.kernel("warm").id)
-    before = look(client)
+    before, free_before = look(client), free_kib()
     for _round in range(ROUNDS):
         kernel = start("cycle", cpus=(2, 3)).kernel
         client.kernel_kill(kernel.id)
         client.kernel_del(kernel.id)
-    after = look(client)
-    assert after.same_but_memory(before)
-    assert abs(after.free_kib - before.free_kib) < SLACK_KIB
+    assert look(client) == before
+    assert abs(free_kib() - free_before) < SLACK_KIB
