@@ -10,6 +10,7 @@ VENV := build/venv/bin
 SETUP := PYTHONPATH=tools $(PYTHON) -m setup
 SUITES := PYTHONPATH=tests/lab:tools $(PYTHON) -m labvm.suites
 RELEASE = $(shell uname -r)
+VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
 
 # Kernels to build the modules for; others are fetched when they are named here.
 KERNELS ?= 6.1
@@ -74,9 +75,11 @@ docs: gen ## Regenerate docs/reference/
 
 .PHONY: install
 install: setup ## Install popcornctl and the modules on this machine
-	$(PYTHON) -m pip install --break-system-packages .
-	$(MAKE) -C kmod modules
-	install -D -m 644 -t /lib/modules/$(RELEASE)/updates/popcorn kmod/*.ko
+	$(PYTHON) -m pip install --quiet --root-user-action=ignore --break-system-packages \
+		--no-build-isolation --no-deps .
+	rm -rf build/install && cp -a kmod build/install
+	$(MAKE) -C build/install KDIR=/lib/modules/$(RELEASE)/build PCN_VERSION=$(VERSION) modules
+	install -D -m 644 -t /lib/modules/$(RELEASE)/updates/popcorn build/install/*.ko
 	depmod $(RELEASE)
 
 .PHONY: setup
@@ -85,8 +88,7 @@ setup: ## Install what building and testing need
 
 .PHONY: clean
 clean: ## Remove what was built; fetched kernels and root file systems stay (they are in build/ too)
-	rm -rf build/modules build/lab build/bin
-	-$(MAKE) -C kmod clean
+	rm -rf build/modules build/lab build/bin build/install build/lib build/bdist.*
 	find . -name __pycache__ -not -path './build/*' -prune -exec rm -rf {} +
 
 # The command of the checkout, as an installed one would be called.
