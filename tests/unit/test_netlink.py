@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import errno
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +23,8 @@ from popcorn.errors import (
 )
 from popcorn.netlink import Family, Lost, Message
 from popcorn.uapi.netlink_gen import Cmd, KernelAttr, KernelState
+
+TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 
 class Canned:
@@ -285,3 +290,15 @@ def test_unknown_notifications_are_skipped(module):
 def test_unknown_group(module):
     with pytest.raises(NotFoundError, match="no event group 'lease'"):
         module.client().subscribe(("lease",))
+
+
+def test_pyroute2_is_taken_in_part_and_left_whole() -> None:
+    """A command loads only its messages, and a program can still import all of it afterwards."""
+    code = (
+        "import sys, popcorn.netlink\n"
+        "assert not [m for m in sys.modules if m.startswith('pyroute2')]\n"
+        "import pyroute2\n"
+        "assert pyroute2.IPRoute and pyroute2.netlink.genlmsg\n"
+        "assert pyroute2.netlink.genlmsg is not popcorn.netlink.genlmsg\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(TOOLS)})

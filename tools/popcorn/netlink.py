@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.util
 import itertools
 import os
 import re
 import select
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
-
-from pyroute2.netlink import ctrlmsg, genlmsg
-from pyroute2.netlink.exceptions import NetlinkDecodeError
 
 from popcorn.errors import (
     BusyError,
@@ -41,6 +40,36 @@ from popcorn.errors import (
     TimeoutExpiredError,
 )
 from popcorn.uapi.netlink_gen import DO_SET, FAMILY, NLA_MAPS, VERSION, Cmd
+
+
+def _messages() -> tuple[Any, Any, Any]:
+    """`genlmsg`, `ctrlmsg` and `NetlinkDecodeError` of pyroute2, without the rest of it.
+
+    `import pyroute2` loads every protocol that it knows, ten times as much as a command takes for
+    everything else. So the package is entered without its `__init__`, and forgotten again: whoever
+    imports pyroute2 afterwards gets it whole.
+    """
+
+    def ours(name: str) -> bool:
+        return name.partition(".")[0] == "pyroute2"
+
+    before = {name: module for name, module in sys.modules.items() if ours(name)}
+    if not before:
+        found = importlib.util.find_spec("pyroute2")
+        if found is None:
+            raise ModuleNotFoundError("No module named 'pyroute2'", name="pyroute2")
+        sys.modules["pyroute2"] = importlib.util.module_from_spec(found)
+    try:
+        from pyroute2.netlink import ctrlmsg, genlmsg
+        from pyroute2.netlink.exceptions import NetlinkDecodeError
+    finally:
+        if not before:
+            for name in [name for name in sys.modules if ours(name)]:
+                del sys.modules[name]
+    return genlmsg, ctrlmsg, NetlinkDecodeError
+
+
+genlmsg, ctrlmsg, NetlinkDecodeError = _messages()
 
 __all__ = (
     "Family",
