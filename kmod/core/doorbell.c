@@ -175,7 +175,8 @@ bool pcn_doorbell_where(u32 id, u32 *apic_id, u32 *vector)
 /* A stale or forged pair would interrupt a CPU that belongs to somebody else, or stand for an exception. */
 static bool pcn_doorbell_valid(struct pcn_node *node, u32 apic_id, u32 vector)
 {
-	if (vector <= FIRST_EXTERNAL_VECTOR || vector >= FIRST_SYSTEM_VECTOR ||
+	/* The first one is an ordinary device vector in kernels that keep no cleanup vector there (6.12). */
+	if (vector < FIRST_EXTERNAL_VECTOR || vector >= FIRST_SYSTEM_VECTOR ||
 	    vector == IA32_SYSCALL_VECTOR || apic_id >= PCN_APIC_IDS_MAX)
 		return false;
 	if (test_bit(apic_id, node->apic_ids))

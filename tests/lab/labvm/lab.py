@@ -26,6 +26,12 @@ LOST = 255
 KEPT_RUNS = 30
 TAIL_LINES = 40
 SHARED = LAB / "out"
+# What the guest uses of this machine's files, besides the checkout.
+USED = tuple(map(Path, ("/", "/usr", "/etc", "/var", "/home", "/opt", "/root")))
+
+
+def _on_one_device(*paths: Path) -> bool:
+    return len({path.stat().st_dev for path in paths if path.exists()}) == 1
 
 
 @contextlib.contextmanager
@@ -72,6 +78,7 @@ def run(options: Options) -> Result:
         serial=directory / "serial.log",
         shared=SHARED,
         firmware_vars=directory / "firmware-vars.fd",
+        one_device=_on_one_device(*USED, ROOT),
     )
     if options.firmware == "uefi":
         shutil.copyfile(qemu.OVMF_VARS, files.firmware_vars)
