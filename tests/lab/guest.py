@@ -7,6 +7,7 @@ import contextlib
 import json
 import mmap
 import os
+import struct
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,31 @@ def ctl_json(*args: str) -> Any:
     done = ctl("--json", *args)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def static_key(symbol: str) -> bool:
+    """Is a static key of the running kernel on? Read out of /proc/kcore (an ELF core file)."""
+    address = next(
+        int(line.split()[0], 16)
+        for line in Path("/proc/kallsyms").read_text().splitlines()
+        if line.split()[2] == symbol
+    )
+    with Path("/proc/kcore").open("rb") as core:
+        header = core.read(64)
+        offset, size, count = (
+            *struct.unpack_from("=Q", header, 32),
+            *struct.unpack_from("=HH", header, 54),
+        )
+        for index in range(count):
+            core.seek(offset + index * size)
+            kind, _flags, start, virtual, _physical, length = struct.unpack(
+                "=IIQQQQ", core.read(40)
+            )
+            if kind == 1 and virtual <= address < virtual + length:
+                core.seek(start + address - virtual)
+                # struct static_key begins with the atomic_t `enabled`.
+                return bool(struct.unpack("=i", core.read(4))[0] > 0)
+    raise RuntimeError(f"{symbol} is not in /proc/kcore")
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -84,9 +85,18 @@ def test_always_emulates_and_never_reboots(machine: str, firmware: str) -> None:
 def test_the_root_is_read_only_and_only_the_shared_directory_is_not() -> None:
     shares = values(line("true"), "-fsdev")
     assert [share for share in shares if "readonly=on" not in share] == [
-        "local,id=shared,path=/b/out,security_model=none,multidevs=warn"
+        "local,id=shared,path=/b/out,security_model=none,multidevs=forbid"
     ]
     assert any("path=/,security_model=none" in share for share in shares)
+
+
+def test_one_file_system_needs_no_other_inode_numbers() -> None:
+    """Numbers of several must be told apart, or the guest takes one file for another."""
+    assert "path=/,security_model=none,multidevs=remap" in values(line("true"), "-fsdev")[0]
+    files = dataclasses.replace(FILES, view=Path("/view"))
+    command = qemu.command(options.parse(["true"]), qemu.Emulator(), files, FDS)
+    assert "path=/view,security_model=none,multidevs=forbid" in values(command, "-fsdev")[0]
+    assert qemu.in_view(command, Path("/view"))[-len(command) :] == command
 
 
 def test_x2apic_comes_with_interrupt_remapping() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -30,8 +31,14 @@ SHARED = LAB / "out"
 USED = tuple(map(Path, ("/", "/usr", "/etc", "/var", "/home", "/opt", "/root")))
 
 
-def _on_one_device(*paths: Path) -> bool:
-    return len({path.stat().st_dev for path in paths if path.exists()}) == 1
+def _view() -> Path | None:
+    """A directory for qemu.in_view(), or None if this machine's files are on several devices."""
+    if len({path.stat().st_dev for path in (*USED, ROOT) if path.exists()}) > 1:
+        return None
+    view = LAB / "view"
+    view.mkdir(parents=True, exist_ok=True)
+    probe = subprocess.run(qemu.in_view(["true"], view), capture_output=True)
+    return view if probe.returncode == 0 else None
 
 
 @contextlib.contextmanager
@@ -78,7 +85,7 @@ def run(options: Options) -> Result:
         serial=directory / "serial.log",
         shared=SHARED,
         firmware_vars=directory / "firmware-vars.fd",
-        one_device=_on_one_device(*USED, ROOT),
+        view=_view(),
     )
     if options.firmware == "uefi":
         shutil.copyfile(qemu.OVMF_VARS, files.firmware_vars)
@@ -92,6 +99,8 @@ def run(options: Options) -> Result:
     initramfs.build(kernel, job, files.initrd)
     machine = Machine(("status",) if options.interactive else qemu.PORTS)
     line = qemu.command(options, emulator, files, machine.fds)
+    if files.view is not None:
+        line = qemu.in_view(line, files.view)
     (directory / "command").write_text(qemu.show(line) + "\n")
     with _turn():
         outcome = machine.run(

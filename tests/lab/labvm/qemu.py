@@ -50,7 +50,8 @@ class Emulator:
 class Files:
     """What a run reads and writes on this machine. The guest may write `shared` only.
 
-    `one_device`: all of the root that the guest uses lies on one file system.
+    `view`: a directory over which the root's own file system can be mounted, without those that
+    are mounted in it; None where that cannot be done or would hide something.
     """
 
     image: Path
@@ -58,7 +59,7 @@ class Files:
     serial: Path
     shared: Path
     firmware_vars: Path
-    one_device: bool = False
+    view: Path | None = None
 
 
 def command(options: Options, emulator: Emulator, files: Files, fds: dict[str, int]) -> list[str]:
@@ -85,8 +86,8 @@ def command(options: Options, emulator: Emulator, files: Files, fds: dict[str, i
     if options.serial2:
         line += ["-serial", f"file:{options.serial2}"]
     line += ["-device", "pvpanic-pci"]
-    line += _share("root", Path("/"), one_device=files.one_device, writable=False)
-    line += _share("shared", files.shared, one_device=True, writable=True)
+    line += _share("root", files.view or Path("/"), alone=bool(files.view), writable=False)
+    line += _share("shared", files.shared, alone=True, writable=True)
     line += [*_socket("qmp", fds["qmp"]), "-mon", "chardev=qmp,mode=control"]
     line += ["-device", "virtio-serial-pci"]
     if options.interactive:
@@ -121,11 +122,17 @@ def _machine(options: Options) -> list[str]:
     return [*accelerator, "-machine", "q35" if options.firmware == "uefi" else "pc", "-cpu", "max"]
 
 
-def _share(tag: str, path: Path, *, one_device: bool, writable: bool) -> list[str]:
+def in_view(line: list[str], view: Path) -> list[str]:
+    """Run `line` where `view` shows the root's own file system, and nobody else sees that."""
+    script = 'mount --bind / "$0" && exec "$@"'
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, str(view), *line]
+
+
+def _share(tag: str, path: Path, *, alone: bool, writable: bool) -> list[str]:
     access = "" if writable else ",readonly=on"
     # Inode numbers of several file systems have to be told apart. It costs a stat() of each entry
     # in every directory that the guest lists, and a Python program lists large ones at its start.
-    devices = "warn" if one_device else "remap"
+    devices = "forbid" if alone else "remap"
     return [
         "-fsdev",
         f"local,id={tag},path={_value(path)},security_model=none,multidevs={devices}{access}",
