@@ -105,7 +105,7 @@ def test_x2apic_comes_with_interrupt_remapping() -> None:
     assert "intel-iommu,intremap=on,eim=on" in values(command, "-device")
     # The IOMMU must be there before the devices that it remaps.
     assert values(command, "-device")[0].startswith("intel-iommu")
-    assert values(command, "-cpu") == ["max,+x2apic"]
+    assert values(command, "-cpu") == ["max,-erms,-fsrm,+x2apic"]
 
 
 def test_uefi_has_its_own_copy_of_the_variables() -> None:
