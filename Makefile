@@ -25,7 +25,10 @@ help: ## Show this list
 
 .PHONY: demo
 demo: setup modules build/bin/popcornctl ## Start a second kernel beside the first, in an emulated machine
+	@rm -f build/demo.json build/lab/out/demo.json
 	tests/lab/run -- $(PYTHON) tests/lab/demo.py
+	@cp build/lab/out/demo.json build/demo.json
+	@echo "written to build/demo.json"
 
 .PHONY: test
 test: setup lint unit modules test-lab ## Check everything against the distribution's own kernel
