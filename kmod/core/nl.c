@@ -185,7 +185,10 @@ int pcn_nl_node_get_doit(struct sk_buff *skb, struct genl_info *info)
 		return -EMSGSIZE;
 	}
 	mutex_lock(&pcn_node_mutex);
-	if (pcn_nodes[id].state == POPCORN_NODE_STATE_ABSENT) {
+	if (!READ_ONCE(pcn_local.live)) {
+		pcn_nl_refuse(info->extack, NULL, "this kernel is on no fabric");
+		ret = -ENODEV;
+	} else if (pcn_nodes[id].state == POPCORN_NODE_STATE_ABSENT) {
 		pcn_nl_refuse(info->extack, attr, "there is no node %u", id);
 		ret = -ENOENT;
 	} else {
@@ -204,6 +207,10 @@ int pcn_nl_node_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb)
 {
 	int ret = 0;
 
+	if (!READ_ONCE(pcn_local.live)) {
+		pcn_nl_refuse(cb->extack, NULL, "this kernel is on no fabric");
+		return -ENODEV;
+	}
 	mutex_lock(&pcn_node_mutex);
 	for (; cb->args[0] < PCN_NODES; cb->args[0]++) {
 		struct pcn_node *node = &pcn_nodes[cb->args[0]];
