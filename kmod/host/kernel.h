@@ -31,9 +31,10 @@ enum pcn_kernel_hold {
  * struct pcn_kernel - a kernel that something is leased to
  * @op: held through each operation on it, which may take seconds; outside pcn_kernel_table_lock. What it
  *	leased changes only under it
- * @hold: under pcn_kernel_table_lock, as all below up to @mappings
+ * @hold: under pcn_kernel_table_lock, as all below up to @mappings; becomes and ceases to be HELD only under
+ *	@op, too
  * @sealed: nobody may map it: it is being cleared or given back
- * @expected: its slot on the fabric is its own; under @op
+ * @expected: its slot on the fabric is its own; under @op alone
  * @info: what is told about it
  * @since: of the last change of state
  * @sent_off: first INIT of this incarnation
