@@ -21,7 +21,7 @@ from typing import Any
 PINGS = 1000
 MEMORY = "512M"
 SLACK_KIB = 96 * 1024
-"""How much less may be free or cached afterwards: what the tools left in slab, some 40 MiB when this
+"""How much less may be free or cached afterwards: what tools left in slab, some 40 MiB when this
 was set. A lease that is not given back is 512 MiB."""
 
 
