@@ -32,6 +32,15 @@ static struct pcn_poller {
 	bool running;
 } pcn_poller;
 
+/**
+ * pcn_channel_send() - queue a message to a node and ring its doorbell if it waits for one
+ * @dst: node id
+ * @service: service id, as the receiver has it
+ * @data: payload
+ * @len: its bytes
+ *
+ * Return: as pcn_service_send().
+ */
 int pcn_channel_send(u32 dst, u16 service, const void *data, size_t len)
 {
 	struct pcn_node *node;
@@ -75,7 +84,6 @@ int pcn_channel_send(u32 dst, u16 service, const void *data, size_t len)
 	rcu_read_unlock();
 	return ret;
 }
-EXPORT_SYMBOL_GPL(pcn_channel_send);
 
 /* Which stages this message went through: one that came while we polled had no doorbell of its own. */
 static void pcn_channel_trace_delivered(struct pcn_node *node, const struct pcn_ring_msg *msg)
@@ -120,7 +128,7 @@ static int pcn_channel_drain(struct pcn_node *node, int budget)
 		msg.seq = raw.seq;
 		msg.queued = raw.tsc;
 		memcpy(msg.data, raw.data, sizeof(msg.data));
-		if (pcn_service_deliver(&msg))
+		if (pcn_service_deliver(node, &msg))
 			node->received++;
 		else
 			node->rejected++;

@@ -4,6 +4,7 @@
 
 #include <linux/types.h>
 
+int pcn_channel_send(u32 dst, u16 service, const void *data, size_t len);
 int pcn_channel_start(void);
 void pcn_channel_stop(void);
 void pcn_channel_doorbell(u64 tsc);

@@ -23,7 +23,7 @@ static void pcn_control_stop(struct work_struct *work)
 
 static DECLARE_WORK(pcn_control_stop_work, pcn_control_stop);
 
-static void pcn_control_recv(const struct pcn_msg *msg)
+static void pcn_control_recv(struct pcn_service *service, const struct pcn_msg *msg)
 {
 	u32 request;
 
@@ -35,24 +35,25 @@ static void pcn_control_recv(const struct pcn_msg *msg)
 		schedule_work(&pcn_control_stop_work);
 }
 
+static struct pcn_service pcn_control_service = {
+	.name = "popcorn.control",
+	.version = 1,
+	.recv = pcn_control_recv,
+};
+
 /**
  * pcn_control_ask_stop() - ask a node to power off
  * @id: node id
  *
- * Return: 0 when the request is in the channel, or what pcn_channel_send() gave.
+ * Return: 0 when the request is in the channel, or what pcn_service_send() gave.
  */
 int pcn_control_ask_stop(u32 id)
 {
 	u32 request = PCN_CONTROL_STOP;
 
-	return pcn_channel_send(id, PCN_SERVICE_CONTROL, &request, sizeof(request));
+	return pcn_service_send(&pcn_control_service, id, &request, sizeof(request));
 }
 EXPORT_SYMBOL_GPL(pcn_control_ask_stop);
-
-static const struct pcn_service pcn_control_service = {
-	.id = PCN_SERVICE_CONTROL,
-	.recv = pcn_control_recv,
-};
 
 int pcn_control_init(void)
 {

@@ -27,7 +27,7 @@ static LIST_HEAD(pcn_echo_waiters);
 static DEFINE_SPINLOCK(pcn_echo_lock);
 static atomic64_t pcn_echo_cookie;
 
-static void pcn_echo_recv(const struct pcn_msg *msg)
+static void pcn_echo_recv(struct pcn_service *service, const struct pcn_msg *msg)
 {
 	u64 now = rdtsc_ordered(), cookie;
 	struct pcn_echo_waiter *waiter;
@@ -41,7 +41,7 @@ static void pcn_echo_recv(const struct pcn_msg *msg)
 		memcpy(reply, msg->data, msg->len);
 		memcpy(reply, &cookie, sizeof(cookie));
 		/* A full channel means that the asker does not listen: it will see the answer missing. */
-		pcn_channel_send(msg->src, PCN_SERVICE_ECHO, reply, msg->len);
+		pcn_service_send(service, msg->src, reply, msg->len);
 		return;
 	}
 
@@ -57,6 +57,12 @@ static void pcn_echo_recv(const struct pcn_msg *msg)
 	spin_unlock(&pcn_echo_lock);
 }
 
+static struct pcn_service pcn_echo_service = {
+	.name = "popcorn.echo",
+	.version = 1,
+	.recv = pcn_echo_recv,
+};
+
 /**
  * pcn_echo_ping() - one round trip to a node
  * @dst: node id
@@ -64,7 +70,7 @@ static void pcn_echo_recv(const struct pcn_msg *msg)
  * @timeout_ms: how long to wait for the answer
  * @cycles: set to the TSC cycles that it took
  *
- * Return: 0, -ETIMEDOUT, -ERESTARTSYS on a signal, or what pcn_channel_send() gave.
+ * Return: 0, -ETIMEDOUT, -ERESTARTSYS on a signal, or what pcn_service_send() gave.
  */
 int pcn_echo_ping(u32 dst, u32 payload_bytes, unsigned int timeout_ms, u64 *cycles)
 {
@@ -85,7 +91,8 @@ int pcn_echo_ping(u32 dst, u32 payload_bytes, unsigned int timeout_ms, u64 *cycl
 	spin_unlock_bh(&pcn_echo_lock);
 
 	start = rdtsc_ordered();
-	ret = pcn_channel_send(dst, PCN_SERVICE_ECHO, request, PCN_ECHO_COOKIE_BYTES + payload_bytes);
+	ret = pcn_service_send(&pcn_echo_service, dst, request,
+			       PCN_ECHO_COOKIE_BYTES + payload_bytes);
 	if (!ret) {
 		left = wait_for_completion_interruptible_timeout(&waiter.done,
 								 msecs_to_jiffies(timeout_ms));
@@ -102,11 +109,6 @@ int pcn_echo_ping(u32 dst, u32 payload_bytes, unsigned int timeout_ms, u64 *cycl
 		*cycles = waiter.tsc - start;
 	return ret;
 }
-
-static const struct pcn_service pcn_echo_service = {
-	.id = PCN_SERVICE_ECHO,
-	.recv = pcn_echo_recv,
-};
 
 int pcn_echo_init(void)
 {

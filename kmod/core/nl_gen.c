@@ -143,6 +143,10 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.maxattr = POPCORN_A_KERNEL_ID,
 		.flags   = GENL_ADMIN_PERM,
 	},
+	{
+		.cmd     = POPCORN_CMD_SERVICE_GET,
+		.dumpit  = pcn_nl_service_get_dumpit,
+	},
 };
 
 const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS] = {

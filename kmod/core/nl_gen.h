@@ -15,7 +15,7 @@ enum {
 	PCN_NL_NR_MCGRPS
 };
 
-#define PCN_NL_NR_OPS	10
+#define PCN_NL_NR_OPS	11
 
 extern const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS];
 extern const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS];
@@ -33,5 +33,6 @@ int pcn_nl_kernel_boot_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_kernel_stop_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_kernel_kill_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_kernel_del_doit(struct sk_buff *skb, struct genl_info *info);
+int pcn_nl_service_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 
 #endif /* _PCN_CORE_NL_GEN_H */

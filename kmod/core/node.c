@@ -15,6 +15,7 @@
 #include "host.h"
 #include "nl.h"
 #include "node.h"
+#include "service.h"
 #include "sysfs.h"
 #include "trace.h"
 
@@ -136,6 +137,7 @@ static void pcn_node_connect(struct pcn_node *node)
 	WRITE_ONCE(node->reachable, true);
 	spin_unlock_irqrestore(&node->tx_lock, flags);
 	spin_unlock_bh(&node->rx_lock);
+	pcn_service_look(node);
 	/* The poller arms the new channel when it finds it empty. */
 	pcn_channel_poll_soon();
 }
@@ -150,6 +152,7 @@ static void pcn_node_disconnect(struct pcn_node *node)
 	WRITE_ONCE(node->reachable, false);
 	spin_unlock_irqrestore(&node->tx_lock, flags);
 	spin_unlock_bh(&node->rx_lock);
+	pcn_service_look(node);
 }
 
 /**
@@ -163,7 +166,9 @@ bool pcn_node_changed(const struct pcn_node *node)
 	const struct pcn_shm_node *shm = pcn_fabric_node(node->id);
 
 	return READ_ONCE(shm->state) != READ_ONCE(node->state) ||
-	       READ_ONCE(shm->epoch) != READ_ONCE(node->epoch);
+	       READ_ONCE(shm->epoch) != READ_ONCE(node->epoch) ||
+	       (READ_ONCE(node->reachable) &&
+		READ_ONCE(shm->services_seq) != READ_ONCE(node->services_seq));
 }
 
 /**
@@ -185,8 +190,11 @@ static bool pcn_node_look(struct pcn_node *node)
 	/* The primary made the epoch; whoever changes it in the slot is not believed. */
 	if (!pcn_local.id && epoch != node->epoch)
 		return false;
-	if (state == node->state && epoch == node->epoch)
+	if (state == node->state && epoch == node->epoch) {
+		if (node->reachable && pcn_node_changed(node))
+			pcn_service_look(node);
 		return false;
+	}
 
 	if (node->reachable)
 		pcn_node_disconnect(node);
@@ -249,6 +257,7 @@ static void pcn_node_fill_slot(struct pcn_shm_node *shm)
 	shm->nr_queues = PCN_QUEUES;
 	shm->joined = rdtsc_ordered();
 	WRITE_ONCE(shm->heartbeat, shm->joined);
+	pcn_service_publish(shm);
 }
 
 static int pcn_node_go_live(void)
@@ -338,6 +347,7 @@ int pcn_node_leave_as_primary(void)
 	pcn_channel_stop();
 	cancel_delayed_work_sync(&pcn_node_tick_work);
 	destroy_workqueue(pcn_node_wq);
+	pcn_service_withdraw();
 	return 0;
 }
 
@@ -383,6 +393,7 @@ int pcn_node_join(u32 id)
 		pcn_doorbell_stop();
 		pcn_channel_stop();
 		destroy_workqueue(pcn_node_wq);
+		pcn_service_withdraw();
 		return -EBUSY;
 	}
 	pcn_node_start_ticking();

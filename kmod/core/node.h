@@ -26,6 +26,7 @@
  * @sent: messages, under @tx_lock
  * @doorbells: rung at it
  * @received: messages, under @rx_lock
+ * @services_seq: of its table of services, as last looked at
  * @rejected: messages that failed a check, under @rx_lock
  * @dev: in sysfs, NULL while the node is absent
  */
@@ -46,6 +47,7 @@ struct pcn_node {
 	struct pcn_ring rx;
 	u64 received;
 	u64 rejected;
+	u32 services_seq;
 
 	struct device *dev;
 };

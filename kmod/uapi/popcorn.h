@@ -252,6 +252,26 @@ enum popcorn_a_ping {
 #define POPCORN_A_PING_MAX	POPCORN_A_PING_LOST
 
 /**
+ * enum popcorn_a_service - Attributes of the set `service`.
+ * @POPCORN_A_SERVICE_NODE_ID: (u32) Node that has the service.
+ * @POPCORN_A_SERVICE_NAME: (string) Name of the service.
+ * @POPCORN_A_SERVICE_VERSION: (u32) Its version; only nodes with the same one
+ *   talk.
+ * @POPCORN_A_SERVICE_ID: (u32) What messages to it carry.
+ * @POPCORN_A_SERVICE_PEER: (flag) This kernel has the same service in the same
+ *   version, and the two talk.
+ */
+enum popcorn_a_service {
+	POPCORN_A_SERVICE_NODE_ID = 1,
+	POPCORN_A_SERVICE_NAME,
+	POPCORN_A_SERVICE_VERSION,
+	POPCORN_A_SERVICE_ID,
+	POPCORN_A_SERVICE_PEER,
+};
+
+#define POPCORN_A_SERVICE_MAX	POPCORN_A_SERVICE_PEER
+
+/**
  * enum popcorn_cmd - Commands and notifications.
  * @POPCORN_CMD_FABRIC_GET: The fabric that this kernel is on.
  * @POPCORN_CMD_NODE_GET: One node, or all that are not absent.
@@ -275,6 +295,8 @@ enum popcorn_a_ping {
  * @POPCORN_CMD_KERNEL_DEL: Give back all that a kernel that does not run has
  *   leased; its memory is cleared first.
  * @POPCORN_CMD_KERNEL_RELEASED: A kernel's lease was given back; it is gone.
+ * @POPCORN_CMD_SERVICE_GET: The services of every node that is up, this one
+ *   included.
  */
 enum popcorn_cmd {
 	POPCORN_CMD_FABRIC_GET = 1,
@@ -290,9 +312,10 @@ enum popcorn_cmd {
 	POPCORN_CMD_KERNEL_KILL,
 	POPCORN_CMD_KERNEL_DEL,
 	POPCORN_CMD_KERNEL_RELEASED,
+	POPCORN_CMD_SERVICE_GET,
 };
 
-#define POPCORN_CMD_MAX	POPCORN_CMD_KERNEL_RELEASED
+#define POPCORN_CMD_MAX	POPCORN_CMD_SERVICE_GET
 
 #define POPCORN_MCGRP_NODE	"node"
 #define POPCORN_MCGRP_KERNEL	"kernel"

@@ -20,7 +20,7 @@
 #include <linux/types.h>
 
 #define PCN_SHM_MAGIC		0x004e524f43504f50ULL	/* "POPCORN" and a NUL */
-#define PCN_SHM_VERSION_MAJOR	1	/* another major: refuse to join */
+#define PCN_SHM_VERSION_MAJOR	2	/* another major: refuse to join */
 #define PCN_SHM_VERSION_MINOR	0
 #define PCN_SHM_VERSION		((PCN_SHM_VERSION_MAJOR << 16) | PCN_SHM_VERSION_MINOR)
 
@@ -28,6 +28,9 @@
 #define PCN_SHM_RELEASE_BYTES	80
 #define PCN_SHM_MACHINE_BYTES	16
 #define PCN_SHM_REASON_BYTES	256
+#define PCN_SHM_SERVICES	32	/* that one node can have */
+#define PCN_SHM_SERVICE_BYTES	32	/* of a service's name, with the NUL */
+#define PCN_SHM_SERVICE_HERE	0x80000000u
 #define PCN_SHM_DOORBELLS	8	/* queues that a node slot has doorbells for */
 #define PCN_SHM_APIC_WORDS	64	/* map of a node's APIC IDs: 4096 bits */
 #define PCN_SHM_SLOT_BYTES	64	/* a cache line: one message is one ownership transfer */
@@ -85,6 +88,20 @@ struct pcn_shm_doorbell {
 };
 
 /**
+ * struct pcn_shm_service - a service that a node has
+ * @id: what messages to it carry, with PCN_SHM_SERVICE_HERE; 0 while the entry is free. Written last when
+ *	an entry is taken and first when it is given up, so whoever reads the same @id before and after
+ *	has read what belongs together
+ * @version: of the service
+ * @name: NUL-terminated
+ */
+struct pcn_shm_service {
+	__u32 id;
+	__u32 version;
+	char name[PCN_SHM_SERVICE_BYTES];
+};
+
+/**
  * struct pcn_shm_node - one node's slot
  * @state: enum popcorn_node_state; the primary sets expected and absent, the node the others
  * @epoch: grows each time the primary prepares the slot
@@ -98,6 +115,8 @@ struct pcn_shm_doorbell {
  * @machine: uname -m
  * @doorbell: struct pcn_shm_doorbell for each queue, as one 64-bit word: apic_id | vector << 32
  * @reason: why it stopped or crashed, NUL-terminated
+ * @services_seq: grows with each change of @service
+ * @service: what the node's peers can send to
  */
 struct pcn_shm_node {
 	/* the primary's */
@@ -115,12 +134,15 @@ struct pcn_shm_node {
 	char machine[PCN_SHM_MACHINE_BYTES];
 	__aligned_u64 doorbell[PCN_SHM_DOORBELLS];
 	char reason[PCN_SHM_REASON_BYTES];
+	__u32 services_seq;
+	__u32 reserved_node;
+	struct pcn_shm_service service[PCN_SHM_SERVICES];
 };
 
 /**
  * struct pcn_shm_slot - one message
  * @seq: tag of the channel's incarnation and message number; written last, so that it publishes the rest
- * @service: service id
+ * @service: service id, as the receiver's table has it
  * @len: bytes of @data in use, at most PCN_SHM_INLINE_BYTES
  * @flags: must be 0
  * @tsc: when it was queued
@@ -201,7 +223,14 @@ pcn_shm_assert(offsetof(struct pcn_shm_node, release) == 600);
 pcn_shm_assert(offsetof(struct pcn_shm_node, machine) == 680);
 pcn_shm_assert(offsetof(struct pcn_shm_node, doorbell) == 696);
 pcn_shm_assert(offsetof(struct pcn_shm_node, reason) == 760);
-pcn_shm_assert(sizeof(struct pcn_shm_node) == 1016);
+pcn_shm_assert(offsetof(struct pcn_shm_node, services_seq) == 1016);
+pcn_shm_assert(offsetof(struct pcn_shm_node, service) == 1024);
+pcn_shm_assert(sizeof(struct pcn_shm_node) == 2304);
+
+pcn_shm_assert(offsetof(struct pcn_shm_service, id) == 0);
+pcn_shm_assert(offsetof(struct pcn_shm_service, version) == 4);
+pcn_shm_assert(offsetof(struct pcn_shm_service, name) == 8);
+pcn_shm_assert(sizeof(struct pcn_shm_service) == 40);
 
 pcn_shm_assert(offsetof(struct pcn_shm_slot, seq) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_slot, service) == 4);

@@ -145,6 +145,7 @@ class FakeModule:
         self.host = True
         self.capped = True
         self.tsc_khz = 1_000_000
+        self.services: list[dict[str, Any]] = []
         self.nodes: dict[int, dict[str, Any]] = {
             0: {
                 "id": 0,
@@ -291,6 +292,8 @@ class FakeModule:
             if given["id"] not in self.nodes:
                 raise Refusal(errno.ENOENT, "no such node", "id")
             return [self.nodes[given["id"]]]
+        if cmd == Cmd.SERVICE_GET:
+            return list(self.services)
         if cmd == Cmd.PING:
             first = self.pings
             self.pings += given["count"]

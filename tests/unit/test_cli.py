@@ -482,6 +482,33 @@ def test_nodes(ctl, module):
     assert "release           6.12" in ctl("node", "show", "1")[1]
 
 
+def test_services(ctl, module):
+    module.nodes[1] = {"id": 1, "name": "web", "state": 2}
+    module.services = [
+        {"node-id": 1, "name": "popcorn.echo", "version": 2, "id": 33},
+        {"node-id": 1, "name": "popcorn.control", "version": 1, "id": 0, "peer": True},
+        {"node-id": 0, "name": "popcorn.echo", "version": 1, "id": 1},
+    ]
+    code, out, _ = ctl("service", "list")
+    assert code == 0
+    assert [line.split() for line in out.splitlines()] == [
+        ["NODE", "SERVICE", "VERSION", "ID", "TALKS"],
+        ["primary", "popcorn.echo", "1", "1", "(here)"],
+        ["web", "popcorn.control", "1", "0", "yes"],
+        ["web", "popcorn.echo", "2", "33", "no"],
+    ]
+    shown = json.loads(ctl("--json", "service", "list", "--node", "web")[1])
+    assert shown[1] == {
+        "node_id": 1,
+        "node": "web",
+        "name": "popcorn.echo",
+        "version": 2,
+        "id": 33,
+        "talks": False,
+    }
+    assert ctl("service", "list", "--node", "nobody")[0] == 1
+
+
 def test_ping(ctl, module):
     module.nodes[1] = {"id": 1, "name": "web", "state": 2}
     module.rtt = lambda number: 3000 if number != 5 else None

@@ -279,7 +279,14 @@ def python_ids() -> dict[str, int]:
     for enum in (module.NodeState, module.KernelState, module.MemoryBackend):
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
         found |= {f"POPCORN_{prefix}_{item.name}": int(item) for item in enum}
-    for enum in (module.FabricAttr, module.NodeAttr, module.KernelAttr, module.PingAttr):
+    attributes = (
+        module.FabricAttr,
+        module.NodeAttr,
+        module.KernelAttr,
+        module.PingAttr,
+        module.ServiceAttr,
+    )
+    for enum in attributes:
         prefix = enum.__name__.removesuffix("Attr").upper()
         found |= {f"POPCORN_A_{prefix}_{item.name}": int(item) for item in enum}
     for name in ("NAME_MAX", "NODES_MAX", "PING_BATCH_MAX", "MEMORY_GRANULE"):
@@ -322,6 +329,7 @@ def test_python_tables_fit_the_enums() -> None:
         "node": netlink_gen.NodeAttr,
         "kernel": netlink_gen.KernelAttr,
         "ping": netlink_gen.PingAttr,
+        "service": netlink_gen.ServiceAttr,
     }
     assert set(enums) == set(netlink_gen.NLA_MAPS)
     for name, table in netlink_gen.NLA_MAPS.items():

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from popcorn.models import Node as Node
     from popcorn.models import NodeState as NodeState
     from popcorn.models import PingResult as PingResult
+    from popcorn.models import Service as Service
     from popcorn.monitor import watch as watch
     from popcorn.start import Plan as Plan
     from popcorn.start import Spec as Spec
@@ -79,6 +80,7 @@ _PUBLIC = {
         "Node",
         "NodeState",
         "PingResult",
+        "Service",
     ),
     "popcorn.monitor": ("watch",),
     "popcorn.start": ("Plan", "Spec", "Started", "plan_start", "start_kernel"),

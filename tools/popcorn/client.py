@@ -29,6 +29,7 @@ from popcorn.models import (
     Node,
     NodeState,
     PingResult,
+    Service,
     label,
 )
 from popcorn.netlink import Family, KernelTransport, Lost, Message, Subscription, Transport
@@ -70,6 +71,16 @@ def _fabric(message: Message) -> Fabric:
         nr_nodes=message.get("nr-nodes", 0),
         tsc_khz=message.get("tsc-khz", 0),
         host=bool(message.get("host", False)),
+    )
+
+
+def _service(message: Message) -> Service:
+    return Service(
+        node_id=message.get("node-id", 0),
+        name=message.get("name", ""),
+        version=message.get("version", 0),
+        id=message.get("id", 0),
+        talks=bool(message.get("peer", False)),
     )
 
 
@@ -178,6 +189,11 @@ class Client:
             return _node(self._one(Cmd.NODE_GET, [("id", int(which))]))
         except NotFoundError:
             raise NotFoundError(f"there is no node {which}", "see: popcornctl node list") from None
+
+    def services(self) -> tuple[Service, ...]:
+        """The services of every node that is up, by node and name."""
+        found = (_service(m) for m in self._family.request(Cmd.SERVICE_GET, dump=True))
+        return tuple(sorted(found, key=lambda service: (service.node_id, service.name)))
 
     def ping(
         self,

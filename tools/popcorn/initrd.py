@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
@@ -92,11 +92,13 @@ def make_initrd(
     system: System | None = None,
     busybox: Path | None = None,
     run_script: bytes | None = None,
+    extra_modules: Sequence[str] = (),
     cache: Path | None = None,
 ) -> Initrd:
     """An initramfs of `profile` for the kernel `release`, from the cache if one is given.
 
-    ImageError as in :func:`find_initrd`. `run_script` runs in it after joining.
+    ImageError as in :func:`find_initrd`. `run_script` runs in it after joining; `extra_modules`
+    are more modules of Popcorn's folder, loaded in that order.
     """
     system = system or System()
     if profile not in get_args(image.Profile):
@@ -106,7 +108,9 @@ def make_initrd(
             "the kernel image does not say its release, so no initramfs can be made for it",
             "give one: --initrd PATH",
         )
-    modules = image.find_modules(release, [system.path("/lib/modules")])
+    modules = image.find_modules(
+        release, [system.path("/lib/modules")], ("popcorn", *extra_modules)
+    )
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"

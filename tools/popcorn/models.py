@@ -63,6 +63,27 @@ class Fabric:
 
 
 @dataclass(frozen=True)
+class Service:
+    """A service that a node shows. `talks`: the kernel that answers has it too and they talk."""
+
+    node_id: int
+    name: str
+    version: int
+    id: int
+    talks: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        return {
+            "node_id": self.node_id,
+            "name": self.name,
+            "version": self.version,
+            "id": self.id,
+            "talks": self.talks,
+        }
+
+
+@dataclass(frozen=True)
 class Node:
     """A kernel as a member of the fabric. Counters are those of the kernel that answers."""
 

@@ -34,6 +34,7 @@ EXIT_INTERRUPTED = 130
         "doctor": ("popcorn.cli.doctor:doctor", "Check whether this machine can run Popcorn."),
         "kernel": ("popcorn.cli.kernel:kernel", "Start, stop and show kernels."),
         "node": ("popcorn.cli.node:node", "Show the members of the fabric."),
+        "service": ("popcorn.cli.service:service", "Show the services of the nodes."),
         "ping": ("popcorn.cli.ping:ping", "Measure round trips to a node."),
         "image": ("popcorn.cli.image:image", "Build and inspect initramfs images."),
         "monitor": ("popcorn.cli.monitor:monitor", "Print events as they come."),

@@ -32,12 +32,24 @@ def image() -> None:
     type=click.Path(path_type=Path),
     help="A script that the kernel runs when it has joined.",
 )
+@click.option(
+    "--module",
+    "modules",
+    metavar="NAME",
+    multiple=True,
+    help="Load this module of Popcorn's too, without .ko; may be repeated.",
+)
 @click.option("--busybox", type=click.Path(path_type=Path), help="A static busybox to use.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write."
 )
 def build_command(
-    profile: str, release: str | None, script: Path | None, busybox: Path | None, output: Path
+    profile: str,
+    release: str | None,
+    script: Path | None,
+    modules: tuple[str, ...],
+    busybox: Path | None,
+    output: Path,
 ) -> None:
     """Build an initramfs: busybox, Popcorn's modules for a release, and an init."""
     from popcorn.initrd import make_initrd
@@ -45,7 +57,7 @@ def build_command(
 
     release = release or System().release()
     run = None if script is None else _read(script, "script")
-    made = make_initrd(profile, release, busybox=busybox, run_script=run)
+    made = make_initrd(profile, release, busybox=busybox, run_script=run, extra_modules=modules)
     try:
         output.write_bytes(made.data)
     except OSError as error:

@@ -32,6 +32,7 @@ __all__ = (
     "NodeAttr",
     "NodeState",
     "PingAttr",
+    "ServiceAttr",
 )
 
 FAMILY = "popcorn"
@@ -66,6 +67,7 @@ class Cmd(IntEnum):
     KERNEL_KILL = 11
     KERNEL_DEL = 12
     KERNEL_RELEASED = 13
+    SERVICE_GET = 14
 
 
 class NodeState(IntEnum):
@@ -172,6 +174,16 @@ class PingAttr(IntEnum):
     LOST = 8
 
 
+class ServiceAttr(IntEnum):
+    """Attributes of the set `service`."""
+
+    NODE_ID = 1
+    NAME = 2
+    VERSION = 3
+    ID = 4
+    PEER = 5
+
+
 NLA_MAPS: dict[str, tuple[tuple[str, str], ...]] = {
     "fabric": (
         ("POPCORN_A_FABRIC_UNSPEC", "none"),
@@ -239,6 +251,14 @@ NLA_MAPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("POPCORN_A_PING_SENT", "uint32"),
         ("POPCORN_A_PING_LOST", "uint32"),
     ),
+    "service": (
+        ("POPCORN_A_SERVICE_UNSPEC", "none"),
+        ("POPCORN_A_SERVICE_NODE_ID", "uint32"),
+        ("POPCORN_A_SERVICE_NAME", "asciiz"),
+        ("POPCORN_A_SERVICE_VERSION", "uint32"),
+        ("POPCORN_A_SERVICE_ID", "uint32"),
+        ("POPCORN_A_SERVICE_PEER", "flag"),
+    ),
 }
 
 MULTI: frozenset[str] = frozenset(
@@ -263,6 +283,7 @@ DO_SET: dict[Cmd, str] = {
     Cmd.KERNEL_KILL: "kernel",
     Cmd.KERNEL_DEL: "kernel",
     Cmd.KERNEL_RELEASED: "kernel",
+    Cmd.SERVICE_GET: "service",
 }
 
 MCAST_GROUPS: tuple[str, ...] = (
@@ -284,6 +305,7 @@ DOCS: dict[str, str] = {
     "POPCORN_CMD_KERNEL_KILL": "Reset the CPUs of a kernel, whatever it is doing. Its lease stays.",
     "POPCORN_CMD_KERNEL_DEL": "Give back all that a kernel that does not run has leased; its memory is cleared first.",  # noqa: E501
     "POPCORN_CMD_KERNEL_RELEASED": "A kernel's lease was given back; it is gone.",
+    "POPCORN_CMD_SERVICE_GET": "The services of every node that is up, this one included.",
     "POPCORN_A_FABRIC_PHYS": "Physical address of the fabric, bytes.",
     "POPCORN_A_FABRIC_SIZE": "Size of the fabric, bytes.",
     "POPCORN_A_FABRIC_VERSION": "Layout version, major in the upper and minor in the lower 16 bits.",  # noqa: E501
@@ -338,6 +360,11 @@ DOCS: dict[str, str] = {
     "POPCORN_A_PING_RTT": "A round trip that was answered, TSC cycles.",
     "POPCORN_A_PING_SENT": "Requests that were sent.",
     "POPCORN_A_PING_LOST": "Requests that were not answered in time.",
+    "POPCORN_A_SERVICE_NODE_ID": "Node that has the service.",
+    "POPCORN_A_SERVICE_NAME": "Name of the service.",
+    "POPCORN_A_SERVICE_VERSION": "Its version; only nodes with the same one talk.",
+    "POPCORN_A_SERVICE_ID": "What messages to it carry.",
+    "POPCORN_A_SERVICE_PEER": "This kernel has the same service in the same version, and the two talk.",  # noqa: E501
     "POPCORN_NODE_STATE_ABSENT": "Nobody uses the slot.",
     "POPCORN_NODE_STATE_EXPECTED": "The primary has prepared the slot; the kernel has not registered yet.",  # noqa: E501
     "POPCORN_NODE_STATE_UP": "Registered and reachable.",
