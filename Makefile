@@ -44,7 +44,7 @@ bench: setup modules build/bin/popcornctl ## Measure
 
 .PHONY: unit
 unit: setup ## Run the tests that need no second machine
-	$(PYTHON) -m pytest tests/unit | tee build/unit.log
+	$(PYTHON) -m pytest tests/unit tests/ring tests/model | tee build/unit.log
 
 .PHONY: test-lab
 test-lab: setup modules build/bin/popcornctl ## Run the lab tests on the distribution's own kernel
