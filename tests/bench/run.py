@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""All benchmarks; their figures go to build/bench.json.
+"""All benchmarks, or those named (ring, start); their figures go to build/bench.json.
 
 Each figure is a ratio within one run, because machines differ and are noisy; `n` rounds give
 median, min and max.
@@ -8,21 +8,44 @@ median, min and max.
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import ring
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "lab" / "out" / "bench-start.json"
 
+Figures = dict[str, ring.Figure]
 
-def main() -> int:
+
+def measure_start() -> Figures:
+    """Boot the lab and time starts in it."""
     OUT.unlink(missing_ok=True)
     subprocess.run(
         [ROOT / "tests/lab/run", "--", "/usr/bin/python3", "tests/bench/start.py"], check=True
     )
-    figures = json.loads(OUT.read_text())
+    figures: Figures = json.loads(OUT.read_text())
+    return figures
+
+
+BENCHES: dict[str, Callable[[], Figures]] = {"ring": ring.measure, "start": measure_start}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Measure.")
+    parser.add_argument("benches", nargs="*", help=f"of {', '.join(BENCHES)}; all by default")
+    wanted = parser.parse_args().benches or list(BENCHES)
+    for name in wanted:
+        if name not in BENCHES:
+            parser.error(f"there is no benchmark '{name}': {', '.join(BENCHES)}")
+    figures: Figures = {}
+    for name in wanted:
+        figures |= BENCHES[name]()
     target = ROOT / "build" / "bench.json"
     target.write_text(json.dumps(figures, indent=2) + "\n")
     for key, figure in figures.items():
