@@ -75,6 +75,7 @@ gen: ## Regenerate what is derived from kmod/uapi/popcorn.yaml
 
 .PHONY: docs
 docs: gen ## Regenerate docs/reference/
+	PYTHONPATH=tools $(PYTHON) -m codegen.man
 
 .PHONY: install
 install: setup ## Install popcornctl and the modules on this machine

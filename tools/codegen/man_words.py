@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What the manual pages say besides popcornctl's own help: by hand, one entry for each command.
+
+The help of a command says what it does and what its options mean. Here are its arguments, which
+click has no help for, an example or more, and the files and environment variables it looks at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from popcorn.cli import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE
+
+__all__ = ("ENVIRONMENT", "EXITS", "EXIT_DONE", "FILES", "ROOT", "WORDS", "Words")
+
+ROOT = "popcornctl"
+
+EXIT_DONE = 0
+
+EXITS: Mapping[int, str] = {
+    EXIT_DONE: "Done.",
+    EXIT_FAILED: "Refused or failed; standard error says why and what to do about it.",
+    EXIT_USAGE: "Wrong usage: an unknown command or option, or a value that cannot be read.",
+    EXIT_INTERRUPTED: "Interrupted with Ctrl-C.",
+}
+"""Exit codes of every command, which a command may put more precisely."""
+
+ENVIRONMENT: Mapping[str, str] = {
+    "NO_COLOR": "If set and not empty, states are printed without colour.",
+    "TERM": "With the value dumb, no colour and no progress line that is written over.",
+    "XDG_CACHE_HOME": (
+        "Where users other than root keep the images that were made, in the directory popcorn;"
+        " ~/.cache by default."
+    ),
+    "BCC_KERNEL_SOURCE": (
+        "Headers of the running kernel for the tracing programs;"
+        " /lib/modules/RELEASE/build by default."
+    ),
+}
+
+FILES: Mapping[str, str] = {
+    "/dev/popcorn/host": "Memory of the kernels, which the loader writes; made by popcorn_host.",
+    "/sys/class/popcorn": "The nodes, as devices.",
+    "/boot/vmlinuz-RELEASE": "Kernel images that are found by their release.",
+    "/lib/modules/RELEASE": "Popcorn's modules for a release: the initramfs gets them from here.",
+    "/var/cache/popcorn": "Images that were made by root, the last ones used.",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """One page's words; `examples` are pairs of a sentence and command lines."""
+
+    examples: tuple[tuple[str, str], ...] = ()
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    exits: Mapping[int, str] = field(default_factory=dict)
+    environment: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    see: tuple[str, ...] = ()
+
+
+_COLOUR = ("NO_COLOR", "TERM")
+_IMAGES = ("/lib/modules/RELEASE", "/var/cache/popcorn")
+_NAME = {"NAME": "The kernel, by its name or id."}
+
+#: By the words of the command line after popcornctl; the empty one is popcornctl itself.
+WORDS: Mapping[str, Words] = {
+    "": Words(
+        examples=(
+            ("Can this machine do it?", "popcornctl doctor"),
+            (
+                "Start a second kernel with two CPUs and 512 MiB, and look at it:",
+                "popcornctl kernel start web --cpus 2-3 --memory 512M\npopcornctl node list",
+            ),
+            ("Give everything back:", "popcornctl kernel stop web"),
+        ),
+        environment=tuple(ENVIRONMENT),
+        files=tuple(FILES),
+        see=("popcorn-latency(8)", "modprobe(8)"),
+    ),
+    "doctor": Words(
+        examples=(
+            ("Check this machine:", "popcornctl doctor"),
+            ("Keep the answers, for a report:", "popcornctl doctor --json > doctor.json"),
+        ),
+        exits={EXIT_FAILED: "Something makes it impossible."},
+        environment=_COLOUR,
+        files=("/boot/vmlinuz-RELEASE", "/lib/modules/RELEASE"),
+    ),
+    "kernel": Words(),
+    "kernel plan": Words(
+        examples=(
+            ("What would be done?", "popcornctl kernel plan web --cpus 2-3 --memory 512M"),
+            (
+                "The command line that another release would get:",
+                "popcornctl kernel plan old --cpus 4 --memory 256M \\\n"
+                "    --kernel 6.1.0-56-cloud-amd64",
+            ),
+        ),
+        arguments={"NAME": "The name that the kernel would have."},
+        environment=("XDG_CACHE_HOME",),
+        files=("/boot/vmlinuz-RELEASE", *_IMAGES),
+    ),
+    "kernel start": Words(
+        examples=(
+            (
+                "A kernel like the running one:",
+                "popcornctl kernel start web --cpus 2-3 --memory 512M",
+            ),
+            (
+                "Another version, with an initramfs of one's own:",
+                "popcornctl kernel start job --cpus 5 --memory 1G \\\n"
+                "    --kernel 6.1.0-56-cloud-amd64 --initrd job.img",
+            ),
+            (
+                "Once more, on the CPUs and memory that it kept:",
+                "popcornctl kernel stop web --keep\npopcornctl kernel start web",
+            ),
+        ),
+        arguments={"NAME": "The name that the kernel gets, or has if it kept its lease."},
+        exits={
+            130: "Interrupted with Ctrl-C; standard error says what is left and how to undo it."
+        },
+        environment=("TERM", "XDG_CACHE_HOME"),
+        files=("/dev/popcorn/host", "/boot/vmlinuz-RELEASE", *_IMAGES),
+    ),
+    "kernel stop": Words(
+        examples=(
+            ("Stop a kernel, and give it two minutes:", "popcornctl kernel stop web --timeout 120"),
+        ),
+        arguments=_NAME,
+    ),
+    "kernel kill": Words(
+        examples=(("End a kernel that does not answer:", "popcornctl kernel kill web"),),
+        arguments=_NAME,
+    ),
+    "kernel list": Words(
+        examples=(
+            ("All kernels:", "popcornctl kernel list"),
+            (
+                "The names of those that run:",
+                "popcornctl kernel list --json |\n"
+                "    jq -r '.[] | select(.state == \"running\").name'",
+            ),
+        ),
+        environment=_COLOUR,
+    ),
+    "kernel show": Words(
+        examples=(("Where is it, and since when?", "popcornctl kernel show web"),),
+        arguments=_NAME,
+        environment=_COLOUR,
+    ),
+    "kernel wait": Words(
+        examples=(
+            (
+                "Wait up to an hour for a job to power off:",
+                "popcornctl kernel wait job --state stopped --timeout 3600",
+            ),
+        ),
+        arguments=_NAME,
+        exits={EXIT_FAILED: "It did not come to that state in time, or there is no such kernel."},
+    ),
+    "node": Words(),
+    "node list": Words(
+        examples=(("Who is on the fabric?", "popcornctl node list"),), environment=_COLOUR
+    ),
+    "node show": Words(
+        examples=(("All about this kernel's own node:", "popcornctl node show 0"),),
+        arguments={"NODE": "The node, by its name or id."},
+        environment=_COLOUR,
+        files=("/sys/class/popcorn",),
+    ),
+    "service": Words(),
+    "service list": Words(
+        examples=(("What does one node offer?", "popcornctl service list --node web"),)
+    ),
+    "ping": Words(
+        examples=(
+            ("A thousand round trips:", "popcornctl ping web -c 1000"),
+            ("One each second, with as much payload as fits:", "popcornctl ping web -i 1 -s 40"),
+        ),
+        arguments={"NODE": "The node, by its name or id."},
+        exits={EXIT_FAILED: "Nothing was answered, or the node cannot be reached."},
+        see=("popcornctl-trace-latency(1)",),
+    ),
+    "image": Words(),
+    "image build": Words(
+        examples=(
+            (
+                "An initramfs that runs a script, and a kernel that uses it:",
+                "popcornctl image build --profile shell --run ./job.sh -o job.img\n"
+                "popcornctl kernel start job --cpus 5 --memory 1G --initrd job.img",
+            ),
+            (
+                "One for another release, with one more module:",
+                "popcornctl image build --release 6.1.0-56-cloud-amd64 \\\n"
+                "    --module popcorn_hello -o hello.img",
+            ),
+        ),
+        files=("/lib/modules/RELEASE",),
+        see=("popcornctl-kernel-start(1)",),
+    ),
+    "image inspect": Words(
+        examples=(("What is in it?", "popcornctl image inspect --files job.img"),),
+        arguments={"FILE": "The image to look at."},
+    ),
+    "monitor": Words(
+        examples=(
+            ("Kernels as they come and go, with the time:", "popcornctl monitor --type kernel -t"),
+            ("The next event, as JSON:", "popcornctl monitor --json -n 1"),
+        ),
+        environment=_COLOUR,
+        files=("/sys/class/popcorn",),
+        see=("udev(7)",),
+    ),
+    "trace": Words(see=("popcorn-latency(8)",)),
+    "trace latency": Words(
+        examples=(
+            (
+                "Where does the time of a ping go?",
+                "popcornctl trace latency -- popcornctl ping web -c 1000",
+            ),
+            ("One JSON line each second, for a minute:", "popcornctl trace latency --json 1 60"),
+        ),
+        arguments={
+            "INTERVAL": "Seconds between two reports.",
+            "REPORTS": "End after so many reports.",
+            "COMMAND": "A command to trace; what follows it are its own arguments.",
+        },
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE",),
+        see=("popcorn-latency(8)", "popcornctl-ping(1)"),
+    ),
+    "completion": Words(
+        examples=(
+            (
+                "For all users of bash, where it was not installed with the command:",
+                "popcornctl completion bash > /etc/bash_completion.d/popcornctl",
+            ),
+            ("For this shell alone:", "source <(popcornctl completion bash)"),
+        ),
+        arguments={"SHELL": "The shell that the script is for: bash, zsh or fish."},
+    ),
+}
