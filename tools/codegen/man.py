@@ -111,7 +111,8 @@ def _value(option: click.Option) -> str:
 def _spelled(option: click.Option, names: list[str]) -> str:
     """Names and value with their fonts: typed is bold, put in is italic."""
     value = _value(option)
-    shown = ", ".join(bold(name) for name in names)
+    # Short ones first. Click gives those of --help in the order of a set, another in each process.
+    shown = ", ".join(bold(name) for name in sorted(names, key=lambda n: n.startswith("--")))
     if not value:
         return shown
     mark = bold if isinstance(option.type, click.Choice) and not option.metavar else italic
