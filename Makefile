@@ -77,14 +77,57 @@ gen: ## Regenerate what is derived from kmod/uapi/popcorn.yaml
 docs: gen ## Regenerate docs/reference/
 	PYTHONPATH=tools $(PYTHON) -m codegen.man
 
+# Below DESTDIR for a package. For another kernel than the running one: RELEASE, and KDIR if its build
+# tree is not where distributions link it.
+KDIR = /lib/modules/$(RELEASE)/build
+FISH = /etc/fish/completions
+PIP = $(PYTHON) -m pip --quiet --disable-pip-version-check
+
 .PHONY: install
-install: setup ## Install popcornctl and the modules on this machine
-	$(PYTHON) -m pip install --quiet --root-user-action=ignore --break-system-packages \
-		--no-build-isolation --no-deps .
-	rm -rf build/install && cp -a kmod build/install
-	$(MAKE) -C build/install KDIR=/lib/modules/$(RELEASE)/build PCN_VERSION=$(VERSION) modules
-	install -D -m 644 -t /lib/modules/$(RELEASE)/updates/popcorn build/install/*.ko
-	depmod $(RELEASE)
+install: setup ## Install popcornctl, its manual and the modules for RELEASE, the running kernel
+	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || \
+		{ echo "install: needs root; or install below a directory: make install DESTDIR=DIRECTORY" >&2; exit 1; }
+	@if ! [ -e "$(KDIR)/Makefile" ]; then \
+		echo "install: cannot build the modules for $(RELEASE): its headers are not in $(KDIR)"; \
+		echo "hint: if it is Debian's kernel: apt-get install linux-headers-$(RELEASE)"; \
+		echo "hint: if it is your own: make install KDIR=DIRECTORY, where it was built"; \
+		found=$$(ls -d /lib/modules/*/build/Makefile 2>/dev/null | cut -d/ -f4 | paste -sd' '); \
+		[ -z "$$found" ] || echo "hint: for another one: make install RELEASE=..., headers are here for $$found"; \
+		exit 1; \
+	fi >&2
+	@# From build/lib, pip would install what is gone from the source, too.
+	rm -rf build/install build/lib build/bdist.* && cp -a kmod build/install
+	$(MAKE) -C build/install KDIR="$(abspath $(KDIR))" PCN_VERSION=$(VERSION) modules
+	@built=$$(modinfo -F vermagic build/install/popcorn.ko | cut -d' ' -f1); \
+	[ "$$built" = "$(RELEASE)" ] || { \
+		echo "install: $(KDIR) is of $$built, not of $(RELEASE)"; \
+		echo "hint: make install KDIR=$(KDIR) RELEASE=$$built"; \
+		exit 1; \
+	} >&2
+	$(PIP) install --root-user-action=ignore --break-system-packages --no-build-isolation --no-deps \
+		$(if $(DESTDIR),--ignore-installed --no-warn-script-location --root="$(abspath $(DESTDIR))") .
+	install -D -m 644 -t "$(DESTDIR)/lib/modules/$(RELEASE)/updates/popcorn" build/install/*.ko
+	@# What is for one machine only. Debian's fish does not look into /usr/local by itself.
+	$(if $(DESTDIR),,install -D -m 644 -t $(FISH) tools/popcorn/cli/shell/popcornctl.fish)
+	$(if $(DESTDIR),,depmod $(RELEASE))
+
+.PHONY: uninstall
+uninstall: ## Remove what install installed, for all kernels
+	@[ -z "$(DESTDIR)" ] || \
+		{ echo "uninstall: what is below DESTDIR is removed with it" >&2; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "uninstall: needs root" >&2; exit 1; }
+	$(PIP) uninstall --yes --root-user-action=ignore --break-system-packages popcorn
+	@for modules in /lib/modules/*/updates/popcorn; do \
+		[ -d "$$modules" ] || continue; \
+		release=$$(echo "$$modules" | cut -d/ -f4); \
+		echo "rm -r $$modules"; rm -r "$$modules" || exit 1; \
+		rmdir --ignore-fail-on-non-empty "$${modules%/popcorn}"; \
+		depmod "$$release" || exit 1; \
+	done
+	rm -f $(FISH)/popcornctl.fish
+	rm -rf /var/cache/popcorn
+	@! [ -d /sys/module/popcorn ] || \
+		echo "the modules stay loaded until you reboot, or: modprobe -r popcorn_host popcorn"
 
 .PHONY: setup
 setup: ## Install what building and testing need
