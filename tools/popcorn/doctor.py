@@ -111,7 +111,7 @@ def check_modules(system: System) -> Check:
         return _fail(
             "modules",
             f"{' and '.join(missing)} not installed for {release}",
-            "install popcorn-dkms, or in the source: make modules install",
+            "install popcorn-dkms, or in the source: make install",
         )
     if (system.read("/sys/module/module/parameters/sig_enforce") or "N") == "Y":
         return _warn(
