@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import sys
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from codegen import emit_c, emit_md, emit_py
 from codegen.spec import Spec, SpecError, check_append_only, load
+from codegen.stale import report
 
 __all__ = ("main", "outputs", "promised_ids")
 
@@ -29,9 +29,6 @@ EMITTERS: Mapping[Path, Callable[[Spec, list[str]], str]] = {
     Path("tools/popcorn/uapi/netlink_gen.py"): emit_py.module,
     Path("docs/reference/netlink.md"): emit_md.page,
 }
-
-#: Lines of a difference that ``--check`` shows for each file.
-DIFF_LINES = 12
 
 
 def outputs(spec: Spec) -> dict[Path, str]:
@@ -52,25 +49,10 @@ def promised_ids(header: str) -> dict[str, int]:
 
 
 def _check(root: Path, texts: Mapping[Path, str]) -> int:
-    stale = 0
-    for path, text in texts.items():
-        target = root / path
-        old = target.read_text(encoding="utf-8") if target.exists() else ""
-        if old == text:
-            continue
-        stale += 1
-        diff = list(
-            difflib.unified_diff(
-                old.splitlines(),
-                text.splitlines(),
-                str(path),
-                f"{path} (as {SPEC} wants it)",
-                lineterm="",
-            )
-        )
-        sys.stderr.write("\n".join(diff[:DIFF_LINES]) + "\n")
-        if len(diff) > DIFF_LINES:
-            sys.stderr.write(f"({len(diff) - DIFF_LINES} more lines)\n")
+    old = {
+        path: (root / path).read_text(encoding="utf-8") for path in texts if (root / path).exists()
+    }
+    stale = report(old, texts, f"as {SPEC} wants it")
     if stale:
         sys.stderr.write(
             f"codegen: {stale} of {len(texts)} files are not current; run `make gen`\n"

@@ -9,7 +9,6 @@ neither arguments, exit codes, files nor examples.
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,15 +18,13 @@ import click
 
 from codegen.man_words import ENVIRONMENT, EXITS, FILES, ROOT, WORDS, Words
 from codegen.roff import bold, code, escape, italic, paragraphs, prose, refer
+from codegen.stale import report
 from popcorn.cli import cli
 
 __all__ = ("DIRECTORY", "Page", "WordsError", "main", "outputs", "pages", "render")
 
 DIRECTORY = Path("docs/reference/man")
 BANNER = r".\" GENERATED from the commands of popcornctl by `make docs`. Do not edit."
-
-#: Lines of a difference that ``--check`` shows for each file.
-DIFF_LINES = 12
 
 
 class WordsError(Exception):
@@ -286,22 +283,9 @@ def _old(root: Path) -> dict[Path, str]:
 
 
 def _check(old: Mapping[Path, str], new: Mapping[Path, str]) -> int:
-    stale = sorted(path for path in {*old, *new} if old.get(path) != new.get(path))
-    for path in stale:
-        diff = list(
-            difflib.unified_diff(
-                old.get(path, "").splitlines(),
-                new.get(path, "").splitlines(),
-                str(path),
-                f"{path} (as popcornctl is)",
-                lineterm="",
-            )
-        )
-        sys.stderr.write("\n".join(diff[:DIFF_LINES]) + "\n")
-        if len(diff) > DIFF_LINES:
-            sys.stderr.write(f"({len(diff) - DIFF_LINES} more lines)\n")
+    stale = report(old, new, "as popcornctl is")
     if stale:
-        sys.stderr.write(f"man: {len(stale)} pages are not current; run `make docs`\n")
+        sys.stderr.write(f"man: {stale} pages are not current; run `make docs`\n")
     return 1 if stale else 0
 
 
