@@ -8,6 +8,7 @@ that go one way in its time. Both with the ring as the modules have it.
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import time
@@ -16,7 +17,7 @@ from typing import TypedDict
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
-SLOTS = 256  # PCN_RING_SLOTS
+ROUND_LIMIT_S = 60  # a side that gave up leaves the other one spinning
 IDLE_LOAD = 0.5
 IDLE_WAIT_S = 60
 
@@ -28,6 +29,14 @@ class Figure(TypedDict):
     min: float
     max: float
     n: int
+
+
+def ring_slots() -> int:
+    """Slots of a ring as the modules make it."""
+    found = re.search(r"PCN_RING_SLOTS\s+(\d+)", (ROOT / "kmod/core/fabric.h").read_text())
+    if found is None:
+        raise RuntimeError("kmod/core/fabric.h has no PCN_RING_SLOTS")
+    return int(found[1])
 
 
 def build() -> Path:
@@ -55,15 +64,16 @@ def measure() -> dict[str, Figure]:
     cpus = sorted(os.sched_getaffinity(0))
     if len(cpus) < 2:
         raise RuntimeError("two CPUs are needed to measure the ring")
-    program = build()
+    program, slots = build(), ring_slots()
     rounds: dict[str, list[float]] = {"ring.rtt_x2l": [], "ring.msgs_per_2l": []}
     wait_for_idle_cpus()
     for _round in range(ROUNDS):
         out = subprocess.run(
-            [program, str(cpus[0]), str(cpus[1]), str(SLOTS)],
+            [program, str(cpus[0]), str(cpus[1]), str(slots)],
             check=True,
             capture_output=True,
             text=True,
+            timeout=ROUND_LIMIT_S,
         ).stdout
         cycles = {name: float(value) for name, value in map(str.split, out.splitlines())}
         rounds["ring.rtt_x2l"].append(cycles["rtt"] / cycles["two-line"])
