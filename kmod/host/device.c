@@ -1,23 +1,63 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * /dev/popcorn/host: the leased memory, for the loader to write and for whoever wants to look into a
- * kernel from outside. The offset of mmap() is a physical address.
+ * kernel from outside. The offset of mmap() and of read() is a physical address.
+ *
+ * Both look at any kernel, only mmap() can write, and only while the kernel is leased and not started.
+ * A mapping also pins the lease: the memory is not wiped or given back under it. read() does not.
  */
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
+#include <linux/sched/signal.h>
 #include <linux/security.h>
+#include <linux/sizes.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "device.h"
 #include "kernel.h"
+
+#define PCN_DEVICE_CHUNK	SZ_64K /* read at once */
 
 static int pcn_device_open(struct inode *inode, struct file *file)
 {
 	if (!pcn_kernel_may(NULL))
 		return -EPERM;
 	return security_locked_down(LOCKDOWN_DEV_MEM);
+}
+
+/* Through a buffer: the table of kernels is locked for the copy, and user memory may fault. */
+static ssize_t pcn_device_read(struct file *file, char __user *to, size_t count, loff_t *pos)
+{
+	size_t done = 0, bytes;
+	ssize_t ret = 0;
+	void *buffer;
+
+	if (*pos < 0)
+		return -EINVAL;
+	buffer = kvmalloc(min_t(size_t, count, PCN_DEVICE_CHUNK), GFP_KERNEL);
+	if (!buffer)
+		return -ENOMEM;
+	while (done < count) {
+		bytes = min_t(size_t, count - done, PCN_DEVICE_CHUNK);
+		ret = pcn_kernel_peek(*pos, buffer, bytes);
+		if (!ret && copy_to_user(to + done, buffer, bytes))
+			ret = -EFAULT;
+		if (ret)
+			break;
+		done += bytes;
+		*pos += bytes;
+		if (signal_pending(current)) {
+			ret = -EINTR;
+			break;
+		}
+		cond_resched();
+	}
+	kvfree(buffer);
+	return done ? done : ret;
 }
 
 static void pcn_device_vma_open(struct vm_area_struct *vma)
@@ -69,6 +109,7 @@ static int pcn_device_mmap(struct file *file, struct vm_area_struct *vma)
 static const struct file_operations pcn_device_fops = {
 	.owner = THIS_MODULE,
 	.open = pcn_device_open,
+	.read = pcn_device_read,
 	.mmap = pcn_device_mmap,
 	.llseek = noop_llseek,
 };

@@ -10,6 +10,7 @@
 #include <linux/capability.h>
 #include <linux/delay.h>
 #include <linux/err.h>
+#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -674,43 +675,86 @@ out:
 	mutex_unlock(&pcn_kernel_table_lock);
 }
 
+/* The kernel whose region or slice a range lies in, if its memory may be looked at now. */
+static struct pcn_kernel *pcn_kernel_at(u64 start, u64 bytes)
+{
+	const struct pcn_kernel_info *info;
+	struct pcn_kernel *kernel;
+	u64 end;
+	u32 id;
+
+	lockdep_assert_held(&pcn_kernel_table_lock);
+	if (check_add_overflow(start, bytes, &end))
+		return NULL;
+	for (id = PCN_KERNEL_FIRST; id <= PCN_KERNEL_LAST; id++) {
+		kernel = &pcn_kernels[id];
+		info = &kernel->info;
+		if (kernel->hold != PCN_KERNEL_HELD || kernel->sealed)
+			continue;
+		if ((start >= info->memory_start && end <= info->memory_start + info->memory_size) ||
+		    (start >= info->slice_start && end <= info->slice_start + info->slice_size))
+			return kernel;
+	}
+	return NULL;
+}
+
 /**
  * pcn_kernel_map() - user space is about to map leased memory
  * @start: physical address
  * @bytes: how much
  * @write: to write to it
  *
+ * To read it is allowed in every state: that is how a kernel is looked at, alive or dead.
+ *
  * Return: the kernel, counted as mapped until pcn_kernel_unmap(), or -EINVAL if the range does not lie in
  * the region or the slice of one kernel, -EACCES if it may not be written now.
  */
 struct pcn_kernel *pcn_kernel_map(u64 start, u64 bytes, bool write)
 {
-	struct pcn_kernel *kernel, *found = ERR_PTR(-EINVAL);
-	const struct pcn_kernel_info *info;
-	u64 end;
-	u32 id;
+	struct pcn_kernel *kernel;
 
-	if (check_add_overflow(start, bytes, &end))
-		return found;
 	mutex_lock(&pcn_kernel_table_lock);
-	for (id = PCN_KERNEL_FIRST; id <= PCN_KERNEL_LAST; id++) {
-		kernel = &pcn_kernels[id];
-		info = &kernel->info;
-		if (kernel->hold != PCN_KERNEL_HELD || kernel->sealed)
-			continue;
-		if (!(start >= info->memory_start && end <= info->memory_start + info->memory_size) &&
-		    !(start >= info->slice_start && end <= info->slice_start + info->slice_size))
-			continue;
-		if (write && info->state != STATE(LEASED)) {
-			found = ERR_PTR(-EACCES);
-			break;
-		}
+	kernel = pcn_kernel_at(start, bytes);
+	if (!kernel)
+		kernel = ERR_PTR(-EINVAL);
+	else if (write && kernel->info.state != STATE(LEASED))
+		kernel = ERR_PTR(-EACCES);
+	else
 		atomic_inc(&kernel->mappings);
-		found = kernel;
-		break;
-	}
 	mutex_unlock(&pcn_kernel_table_lock);
-	return found;
+	return kernel;
+}
+
+/**
+ * pcn_kernel_peek() - copy leased memory, whatever its kernel does
+ * @start: physical address
+ * @to: where to, memory of this kernel
+ * @bytes: how much; a lock is held for as long as the copy takes
+ *
+ * Does not count as a mapping: nothing is kept from the kernel or its lease in between.
+ *
+ * Return: 0, -EINVAL if the range does not lie in the region or the slice of one kernel, -ENOMEM.
+ */
+int pcn_kernel_peek(u64 start, void *to, size_t bytes)
+{
+	void *from;
+	int ret = 0;
+
+	mutex_lock(&pcn_kernel_table_lock);
+	if (!pcn_kernel_at(start, bytes)) {
+		ret = -EINVAL;
+		goto out;
+	}
+	from = memremap(start, bytes, MEMREMAP_WB);
+	if (!from) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	memcpy(to, from, bytes);
+	memunmap(from);
+out:
+	mutex_unlock(&pcn_kernel_table_lock);
+	return ret;
 }
 
 /**

@@ -64,6 +64,7 @@ extern const struct pcn_host_ops pcn_kernel_ops;
 void pcn_kernel_init(void);
 bool pcn_kernel_may(struct netlink_ext_ack *extack);
 struct pcn_kernel *pcn_kernel_map(u64 start, u64 bytes, bool write);
+int pcn_kernel_peek(u64 start, void *to, size_t bytes);
 void pcn_kernel_mapped_again(struct pcn_kernel *kernel);
 void pcn_kernel_unmap(struct pcn_kernel *kernel);
 bool pcn_kernel_any_runs(void);
