@@ -18,6 +18,7 @@ __all__ = (
     "PermissionDeniedError",
     "PlanError",
     "PopcornError",
+    "PostmortemError",
     "TimeoutExpiredError",
 )
 
@@ -59,6 +60,10 @@ class ExistsError(PopcornError):
 
 class BusyError(PopcornError):
     """The thing is in use, or in a state that does not allow the request."""
+
+
+class PostmortemError(PopcornError):
+    """The memory of another kernel does not hold what was looked for, or not where it should."""
 
 
 class TimeoutExpiredError(PopcornError):
