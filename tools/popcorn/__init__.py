@@ -14,6 +14,10 @@ Client
     every operation of the control protocol as a method
 start_kernel, plan_start, Spec, Started, Plan
     bring up a kernel, or say what that would do
+read_log, follow_log, Log, Lost
+    the log of a kernel, alive or dead
+dump_kernel, Dumped
+    a core file of its memory
 watch
     kernel, node, CPU and memory events as one stream
 Fabric, Node, Kernel, PingResult, Event, NodeState, KernelState, MemoryBackend
@@ -29,6 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popcorn.client import Client as Client
+    from popcorn.dump import Dumped as Dumped
+    from popcorn.dump import dump_kernel as dump_kernel
     from popcorn.errors import BusyError as BusyError
     from popcorn.errors import ExistsError as ExistsError
     from popcorn.errors import ImageError as ImageError
@@ -38,7 +44,12 @@ if TYPE_CHECKING:
     from popcorn.errors import PermissionDeniedError as PermissionDeniedError
     from popcorn.errors import PlanError as PlanError
     from popcorn.errors import PopcornError as PopcornError
+    from popcorn.errors import PostmortemError as PostmortemError
     from popcorn.errors import TimeoutExpiredError as TimeoutExpiredError
+    from popcorn.log import Log as Log
+    from popcorn.log import Lost as Lost
+    from popcorn.log import follow_log as follow_log
+    from popcorn.log import read_log as read_log
     from popcorn.models import Event as Event
     from popcorn.models import Fabric as Fabric
     from popcorn.models import Kernel as Kernel
@@ -59,6 +70,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "popcorn.client": ("Client",),
+    "popcorn.dump": ("Dumped", "dump_kernel"),
     "popcorn.errors": (
         "BusyError",
         "ExistsError",
@@ -69,8 +81,10 @@ _PUBLIC = {
         "PermissionDeniedError",
         "PlanError",
         "PopcornError",
+        "PostmortemError",
         "TimeoutExpiredError",
     ),
+    "popcorn.log": ("Log", "Lost", "follow_log", "read_log"),
     "popcorn.models": (
         "Event",
         "Fabric",

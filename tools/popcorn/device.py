@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Writing into leased memory, through the device of popcorn_host.
+"""Leased memory, through the device of popcorn_host: the loader writes it, others only look.
 
-The offset into /dev/popcorn/host is the physical address. The module lets a mapping be made only
-inside the memory or the low slice of one kernel, and writable only while that kernel is leased.
+The offset into /dev/popcorn/host is the physical address. The module lets it be read or mapped only
+inside the memory or the low slice of one kernel, and mapped writable only while that kernel is
+leased.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from popcorn.errors import (
     ModuleMissingError,
     PermissionDeniedError,
     PopcornError,
+    PostmortemError,
 )
 
-__all__ = ("HOST_DEVICE", "HostDevice", "Piece")
+__all__ = ("HOST_DEVICE", "HostDevice", "LeasedMemory", "Piece")
 
 HOST_DEVICE = Path("/dev/popcorn/host")
 
@@ -62,10 +64,7 @@ class HostDevice:
         kernel is not leased) or KernelRefusedError (the address is not in a lease).
         """
         written = 0
-        try:
-            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError as error:
-            raise self._open_error(error) from error
+        fd = self._open(os.O_RDWR)
         try:
             for piece in pieces:
                 for size in self._write_piece(fd, piece):
@@ -74,6 +73,26 @@ class HostDevice:
         finally:
             os.close(fd)
         return written
+
+    def memory(self, base: int, size: int, *, pin: bool = False) -> LeasedMemory:
+        """The memory of a kernel from the physical address `base` on, to read in any state.
+
+        With `pin` it is neither wiped nor given back until it is closed: who tries is told that it
+        is mapped. ModuleMissingError, PermissionDeniedError, KernelRefusedError if it is not
+        leased.
+        """
+        fd = self._open(os.O_RDONLY)
+        try:
+            return LeasedMemory(fd, base, size, pin=pin)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def _open(self, access: int) -> int:
+        try:
+            return os.open(self.path, access | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._open_error(error) from error
 
     def _write_piece(self, fd: int, piece: Piece) -> Iterable[int]:
         if not piece.data:
@@ -109,6 +128,63 @@ class HostDevice:
                 "run it as root; a locked-down kernel (Secure Boot) refuses even root",
             )
         return KernelRefusedError(f"{self.path}: {error.strerror}", errno=error.errno or 0)
+
+
+class LeasedMemory:
+    """The memory of a kernel, as :class:`popcorn.postmortem.Memory` wants it; to be closed."""
+
+    def __init__(self, fd: int, base: int, size: int, *, pin: bool = False) -> None:
+        self.base = base
+        self.size = size
+        self._fd = fd
+        self._pin: mmap.mmap | None = None
+        if pin:
+            try:
+                self._pin = mmap.mmap(
+                    fd, mmap.PAGESIZE, flags=mmap.MAP_SHARED, prot=mmap.PROT_READ, offset=base
+                )
+            except OSError as error:
+                raise KernelRefusedError(
+                    f"cannot keep the memory at {base:#x}: {error.strerror}", errno=error.errno or 0
+                ) from error
+
+    def __enter__(self) -> LeasedMemory:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._pin is not None:
+            self._pin.close()
+            self._pin = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes from a physical address.
+
+        PostmortemError if they are not all in the memory, KernelRefusedError if it is not leased
+        any more.
+        """
+        if size < 0 or address < self.base or address + size > self.base + self.size:
+            raise PostmortemError(f"{size} bytes at {address:#x} are outside of its memory")
+        parts = []
+        while size > 0:
+            try:
+                part = os.pread(self._fd, size, address)
+            except OSError as error:
+                raise KernelRefusedError(
+                    f"cannot read the memory at {address:#x}: {error.strerror}",
+                    errno=error.errno or 0,
+                ) from error
+            if not part:
+                raise KernelRefusedError(f"cannot read the memory at {address:#x}: it ends there")
+            parts.append(part)
+            address, size = address + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _map_error(error: OSError, piece: Piece) -> PopcornError:
