@@ -131,7 +131,10 @@ def test_the_commands_that_are_promised():
     names = {" ".join(path) for path in ALL}
     assert names >= {
         "doctor",
-        *(f"kernel {verb}" for verb in ["plan", "start", "stop", "kill", "list", "show", "wait"]),
+        *(
+            f"kernel {verb}"
+            for verb in ["plan", "start", "stop", "kill", "list", "show", "wait", "dmesg", "dump"]
+        ),
         "node list",
         "node show",
         "ping",

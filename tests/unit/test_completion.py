@@ -93,7 +93,7 @@ def test_bash_completes_every_command(environment: dict[str, str]) -> None:
 
     assert bash(environment, "") == list(cli.lazy)
     assert bash(environment, "k") == ["kernel"]
-    every = ["kill", "list", "plan", "show", "start", "stop", "wait"]
+    every = ["dmesg", "dump", "kill", "list", "plan", "show", "start", "stop", "wait"]
     assert bash(environment, "kernel", "") == every
     assert bash(environment, "--json", "kernel", "st") == ["start", "stop"]
     assert bash(environment, "nothing", "") == list(cli.lazy)
@@ -134,7 +134,7 @@ def test_fish_completes(environment: dict[str, str]) -> None:
         "start",
         "stop",
     ]
-    assert fish("popcornctl k") == ["kernel\tStart, stop and show kernels."]
+    assert fish("popcornctl k") == ["kernel\tStart, stop, show and examine kernels."]
     assert sorted(fish("popcornctl kernel wait --state ")) == sorted(STATES)
     assert fish("popcornctl kernel wait --state=ru") == ["--state=running"]
     assert fish("popcornctl image inspect jo") == ["job.img"]

@@ -40,7 +40,7 @@ ENVIRONMENT: Mapping[str, str] = {
 }
 
 FILES: Mapping[str, str] = {
-    "/dev/popcorn/host": "Memory of the kernels, which the loader writes; made by popcorn_host.",
+    "/dev/popcorn/host": "Memory of the kernels, to load and to look at; made by popcorn_host.",
     "/sys/class/popcorn": "The nodes, as devices.",
     "/boot/vmlinuz-RELEASE": "Kernel images that are found by their release.",
     "/lib/modules/RELEASE": "Popcorn's modules for a release: the initramfs gets them from here.",
@@ -160,6 +160,44 @@ WORDS: Mapping[str, Words] = {
         ),
         arguments=_NAME,
         exits={EXIT_FAILED: "It did not come to that state in time, or there is no such kernel."},
+    ),
+    "kernel dmesg": Words(
+        examples=(
+            ("What has it said so far?", "popcornctl kernel dmesg web"),
+            (
+                "Watch a kernel come up, from another terminal than start:",
+                "popcornctl kernel dmesg --follow web",
+            ),
+            (
+                "What went wrong, and when?",
+                "popcornctl kernel dmesg -T -l emerg,alert,crit,err web",
+            ),
+        ),
+        arguments=_NAME,
+        files=("/dev/popcorn/host",),
+        see=("dmesg(1)",),
+    ),
+    "kernel dump": Words(
+        examples=(
+            (
+                "Keep a kernel that crashed, and then start it anew:",
+                "popcornctl kernel dump web -o web.core\npopcornctl kernel start web",
+            ),
+            (
+                "A smaller file, and what it was made of:",
+                "popcornctl kernel dump web --compress zstd -o web.core.zst\n"
+                "zstd -d --sparse web.core.zst",
+            ),
+            (
+                "The log in it:",
+                "popcornctl kernel dump web -o web.core\n"
+                "makedumpfile --dump-dmesg web.core log.txt",
+            ),
+        ),
+        arguments=_NAME,
+        environment=("TERM",),
+        files=("/dev/popcorn/host",),
+        see=("makedumpfile(8)",),
     ),
     "node": Words(),
     "node list": Words(

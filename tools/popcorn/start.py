@@ -543,6 +543,13 @@ def _load_and_boot(
     clock.leave(f"CPU {kernel.cpus[0]} sent to {layout.entry:#x}")
 
 
+def _what_to_do(kernel: Kernel) -> str:
+    return (
+        f"it keeps its lease; to give that back: popcornctl kernel kill {kernel.name};"
+        f" to see why: popcornctl kernel dmesg {kernel.name}"
+    )
+
+
 def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
     ended = (*RESTING, KernelState.STOPPING)
     try:
@@ -553,12 +560,12 @@ def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
             return now
         raise TimeoutExpiredError(
             f"kernel '{kernel.name}' did not join within {timeout:g} s: it is {label(now.state)}",
-            f"it keeps its lease; to give that back: popcornctl kernel kill {kernel.name}",
+            _what_to_do(kernel),
         ) from None
     if found.state != KernelState.RUNNING:
         because = f": {found.reason}" if found.reason else ""
         raise PopcornError(
             f"kernel '{kernel.name}' ended before it joined, it is {label(found.state)}{because}",
-            f"it keeps its lease; to give that back: popcornctl kernel kill {kernel.name}",
+            _what_to_do(kernel),
         )
     return found

@@ -32,7 +32,7 @@ EXIT_INTERRUPTED = 130
     cls=LazyGroup,
     lazy={
         "doctor": ("popcorn.cli.doctor:doctor", "Check whether this machine can run Popcorn."),
-        "kernel": ("popcorn.cli.kernel:kernel", "Start, stop and show kernels."),
+        "kernel": ("popcorn.cli.kernel:kernel", "Start, stop, show and examine kernels."),
         "node": ("popcorn.cli.node:node", "Show the members of the fabric."),
         "service": ("popcorn.cli.service:service", "Show the services of the nodes."),
         "ping": ("popcorn.cli.ping:ping", "Measure round trips to a node."),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""popcornctl kernel: plan, start, stop, kill, list, show, wait."""
+"""popcornctl kernel: plan, start, stop, kill, list, show, wait; dmesg and dump are added to it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from popcorn.cli.base import ADDRESS, CPULIST, KERNEL, SECONDS, SIZE, Group, settings
+from popcorn.cli.dmesg import dmesg
+from popcorn.cli.dump import dump
 from popcorn.cli.output import Progress, pairs, print_json, table
 from popcorn.units import format_cpulist, format_duration, format_size
 
@@ -26,7 +28,7 @@ STATES = ("leased", "starting", "running", "stopping", "stopped", "crashed", "ki
 
 @click.group(cls=Group)
 def kernel() -> None:
-    """Start, stop and show kernels."""
+    """Start, stop, show and examine kernels."""
 
 
 def _spec_options(command: _F) -> _F:
@@ -379,3 +381,7 @@ def wait_command(name: str, wanted: str, timeout: float) -> None:
         print_json(found.to_json())
     else:
         print(f"kernel '{found.name}' is {label(found.state)}")
+
+
+kernel.add_command(dmesg)
+kernel.add_command(dump)
