@@ -7,6 +7,7 @@ import contextlib
 import json
 import mmap
 import os
+import platform
 import struct
 import subprocess
 import time
@@ -18,6 +19,11 @@ from typing import Any
 from popcorn import Client
 from popcorn.models import Kernel, KernelState
 from popcorn.start import Started
+
+SECONDARIES = dict(
+    pair.split("=", 1) for pair in os.environ.get("LAB_SECONDARIES", "").split() if "=" in pair
+) or {"own": platform.release()}
+"""The kernels to try as secondaries: a name and the release of each."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,12 @@ def memory_of(kernel: Kernel) -> Iterator[mmap.mmap]:
             yield memory
     finally:
         os.close(fd)
+
+
+def is_zero(memory: mmap.mmap) -> bool:
+    """Is there nothing in it?"""
+    zero, step = bytes(1 << 20), 1 << 20
+    return all(memory[at : at + step] == zero for at in range(0, len(memory), step))
 
 
 def quiet(name: str, detail: str, seconds: float | None) -> None:

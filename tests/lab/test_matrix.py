@@ -8,18 +8,13 @@ counted and printed.
 
 from __future__ import annotations
 
-import os
-import platform
 import warnings
 
 import pytest
 
-from guest import ctl, ctl_json, look
+from guest import SECONDARIES, ctl, ctl_json, look
 from popcorn import Client
 
-SECONDARIES = dict(
-    pair.split("=", 1) for pair in os.environ.get("LAB_SECONDARIES", "").split() if "=" in pair
-) or {"own": platform.release()}
 TRIES = 2
 
 
