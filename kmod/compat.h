@@ -24,17 +24,20 @@ static inline struct class *pcn_class_create(const char *name)
 }
 
 /* alloc_netdev_dummy() is there since v6.10; init_dummy_netdev() went private soon after. */
-static inline struct net_device *pcn_netdev_create(void)
+static inline struct net_device *pcn_netdev_create(const char *name)
 {
-#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
-	return alloc_netdev_dummy(0);
-#else
-	struct net_device *netdev = kzalloc(sizeof(*netdev), GFP_KERNEL);
+	struct net_device *netdev;
 
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+	netdev = alloc_netdev_dummy(0);
+#else
+	netdev = kzalloc(sizeof(*netdev), GFP_KERNEL);
 	if (netdev)
 		init_dummy_netdev(netdev);
-	return netdev;
 #endif
+	if (netdev)
+		strscpy(netdev->name, name, sizeof(netdev->name)); /* names the threads of threaded NAPI */
+	return netdev;
 }
 
 static inline void pcn_netdev_destroy(struct net_device *netdev)
@@ -85,5 +88,45 @@ static inline bool pcn_firmware_says_ram(u64 page)
 	return e820__mapped_raw_any(page, page + PAGE_SIZE, E820_TYPE_RAM);
 #endif
 }
+
+/*
+ * AF_VSOCK transports know network namespaces since v7.0: packets come with one, and callbacks that allow a
+ * connection get its socket. Popcorn's, like virtio's in a guest, is there for those of mode "global".
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 0, 0)
+#define PCN_VSOCK_NET		, struct net *net
+#define PCN_VSOCK_NO_NET	, NULL
+#define PCN_VSOCK_SK		struct vsock_sock *vsk,
+#define pcn_vsock_global(vsk)	vsock_net_mode_global(vsk)
+#else
+#define PCN_VSOCK_NET
+#define PCN_VSOCK_NO_NET
+#define PCN_VSOCK_SK
+#define pcn_vsock_global(vsk)	true
+#endif
+
+/*
+ * What else a transport that stands on virtio's common code hands on to it: read_skb since 634f1a7110b4
+ * ("vsock: support sockmap", v6.4), notify_set_rcvlowat since v6.8, unsent_bytes since v6.12, which is why
+ * the common code wants to know of each packet that was sent.
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define PCN_VSOCK_MORE_OPS							\
+	.read_skb = virtio_transport_read_skb,					\
+	.notify_set_rcvlowat = virtio_transport_notify_set_rcvlowat,		\
+	.unsent_bytes = virtio_transport_unsent_bytes,
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+#define PCN_VSOCK_MORE_OPS							\
+	.read_skb = virtio_transport_read_skb,					\
+	.notify_set_rcvlowat = virtio_transport_notify_set_rcvlowat,
+#elif LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#define PCN_VSOCK_MORE_OPS							\
+	.read_skb = virtio_transport_read_skb,
+#else
+#define PCN_VSOCK_MORE_OPS
+#endif
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 12, 0)
+#define virtio_transport_consume_skb_sent(skb, consume)	consume_skb(skb)
+#endif
 
 #endif

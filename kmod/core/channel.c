@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Channels: rings and doorbells put together. Receiving is done in a NAPI context, so the kernel's own
- * budget, threaded mode and accounting apply; it hangs on a net device that nobody else sees.
+ * Channels: what goes to another node and comes from it through one queue. A ring each way, and the bodies
+ * that its slots tell of. Sending is here; receiving is the poller's.
  */
-#include <linux/module.h>
-#include <linux/netdevice.h>
-#include <linux/rcupdate.h>
+#include <linux/completion.h>
+#include <linux/jiffies.h>
+#include <linux/log2.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/slab.h>
 #include <asm/tsc.h>
 
 #include "channel.h"
@@ -14,220 +17,845 @@
 #include "service.h"
 #include "trace.h"
 
-/**
- * struct pcn_poller - the receiving side of this kernel
- * @netdev: carries @napi
- * @napi: its context
- * @irq_tsc: when the doorbell last rang
- * @poll_tsc: when the poll that is running began
- * @turn: node that the next poll begins with, so that none starves the others
- * @running: @napi may be scheduled
- */
-static struct pcn_poller {
-	struct net_device *netdev;
-	struct napi_struct napi;
-	u64 irq_tsc;
-	u64 poll_tsc;
-	u32 turn;
-	bool running;
-} pcn_poller;
+#define PCN_CHANNEL_BATCH	16	/* slots that are made up at once, on the stack */
+#define PCN_CHANNEL_LOANS	8	/* bodies after which the sender looks which ones are back */
 
 /**
- * pcn_channel_send() - queue a message to a node and ring its doorbell if it waits for one
- * @dst: node id
+ * struct pcn_call - somebody who waits for an answer
+ * @list: in the channel's calls
+ * @slot: where the request is and the answer comes
+ * @pos: of the request
+ * @seq: its sequence word
+ * @ret: what came of it, once @done
+ * @answer: likewise
+ * @done: completed by whoever takes it off the list
+ */
+struct pcn_call {
+	struct list_head list;
+	const struct pcn_shm_slot *slot;
+	u32 pos;
+	u32 seq;
+	int ret;
+	struct pcn_ring_msg answer;
+	struct completion done;
+};
+
+/* Under tx_lock, as everything below that does not say otherwise. */
+static int pcn_channel_usable(const struct pcn_channel *channel)
+{
+	const struct pcn_node *node = channel->node;
+
+	if (!READ_ONCE(node->self->live))
+		return -ENODEV;
+	/* The scan may not have seen yet that the node is another one now. */
+	if (!node->reachable || READ_ONCE(pcn_fabric_node(node->id)->epoch) != node->epoch)
+		return -ENOTCONN;
+	return 0;
+}
+
+/**
+ * pcn_channel_wake_peer() - have the other node look at this channel
+ * @channel: the channel, whose flag was taken back
+ * @for_room: it waits for room, and not for a message
+ *
+ * The second of two steps: the channel's own flag told that its receiver does not look at it by itself.
+ * Whether the receiver is asleep altogether is the queue's. Takes no lock.
+ */
+void pcn_channel_wake_peer(struct pcn_channel *channel, bool for_room)
+{
+	struct pcn_node *node = channel->node;
+	struct pcn_shm_queue *queue = &pcn_fabric_node(node->id)->queue[channel->queue];
+
+	WRITE_ONCE(queue->pending[node->self->id], 1);
+	/* [W] The exchange is a full barrier: the byte before the look at @asleep. Pairs with [Z] in
+	 * pcn_poller_sleep(): either the receiver sees the byte or this side sees that it sleeps.
+	 */
+	if (!xchg(&queue->asleep, 0))
+		return;
+	if (for_room) {
+		channel->room_doorbells++;
+	} else {
+		channel->doorbells++;
+		/* Where the receiver finds it, to tell waiting for a doorbell from its travelling. */
+		WRITE_ONCE(channel->tx.shm->tx.doorbell_tsc, rdtsc());
+	}
+	pcn_doorbell_ring(node, channel->queue);
+}
+
+static void pcn_channel_reap(struct pcn_channel *channel)
+{
+	struct pcn_self *self = channel->node->self;
+	unsigned long flags;
+
+	if (channel->loans.first == channel->loans.next)
+		return;
+	pcn_ring_room(&channel->tx); /* reads how far the receiver is */
+	spin_lock_irqsave(&self->area_lock, flags);
+	channel->units -= pcn_area_reap(&self->area, &channel->loans, pcn_ring_free(&channel->tx));
+	spin_unlock_irqrestore(&self->area_lock, flags);
+}
+
+/*
+ * Asks to be woken when the receiver is done with three quarters of what it has: one doorbell for many
+ * messages. Returns true if there is room by now.
+ */
+static bool pcn_channel_want_room(struct pcn_channel *channel)
+{
+	struct pcn_ring *tx = &channel->tx;
+	u32 waiting = tx->pos - tx->done;
+
+	channel->room_wanted = true;
+	if (!waiting || !pcn_ring_want_room(tx, tx->done + waiting - waiting / 4))
+		return false;
+	channel->room_wanted = false;
+	return true;
+}
+
+static void pcn_channel_ask_to_grow(struct pcn_channel *channel, u32 slots)
+{
+	struct pcn_self *self = channel->node->self;
+
+	if (slots <= channel->tx.nr_slots || channel->grow_to >= slots)
+		return;
+	channel->grow_to = slots;
+	queue_work(self->wq, &self->grow);
+}
+
+static int pcn_channel_make(const struct pcn_out *out, u16 service, struct pcn_ring_msg *msg)
+{
+	u32 max = out->body ? PCN_SHM_HEAD_BYTES : PCN_SHM_INLINE_BYTES;
+	struct pcn_shm_body body;
+
+	if (out->len > max)
+		return -EMSGSIZE;
+	memcpy(msg->data, out->data, out->len);
+	memset((u8 *)msg->data + out->len, 0, sizeof(msg->data) - out->len);
+	msg->head = PCN_SHM_HEAD(0, service, out->len, out->body ? PCN_SHM_FLAG_BODY : 0);
+	if (out->body) {
+		body.offset = out->body->unit * PCN_SHM_UNIT_BYTES;
+		body.len = out->body->len;
+		memcpy((u8 *)msg->data + PCN_SHM_HEAD_BYTES, &body, sizeof(body));
+	}
+	return 0;
+}
+
+static void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service, const struct pcn_out *out,
+				u64 tsc)
+{
+	u32 bytes = out->len + (out->body ? out->body->len : 0);
+
+	channel->sent++;
+	channel->sent_bytes += bytes;
+	if (out->body) {
+		if (channel->loans.next - channel->loans.first == channel->loans.nr_loans)
+			pcn_channel_reap(channel);
+		pcn_area_lend(&channel->loans, pos, out->body->unit, out->body->nr_units);
+	}
+	trace_popcorn_msg_queued(channel->node->self->id, channel->node->id, channel->queue,
+				 pcn_ring_seq(&channel->tx, pos), service, bytes, tsc);
+}
+
+static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32 ring_slots,
+				   const struct pcn_out *out, u32 nr)
+{
+	struct pcn_ring_msg msgs[PCN_CHANNEL_BATCH];
+	int ret = pcn_channel_usable(channel);
+	u32 sent = 0, n, got, pos, i;
+	u64 tsc;
+
+	while (!ret && sent < nr) {
+		for (n = 0; n < ARRAY_SIZE(msgs) && sent + n < nr; n++) {
+			ret = pcn_channel_make(&out[sent + n], service, &msgs[n]);
+			if (ret)
+				break;
+		}
+		pos = channel->tx.pos;
+		tsc = rdtsc();
+		got = pcn_ring_send(&channel->tx, msgs, n, tsc);
+		for (i = 0; i < got; i++)
+			pcn_channel_account(channel, pos + i, service, &out[sent + i], tsc);
+		sent += got;
+		if (got == n)
+			continue;
+		channel->full++;
+		trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
+		pcn_channel_ask_to_grow(channel, ring_slots);
+		/* Asking may find that there is room by now; then there is for one message at least. */
+		if (!pcn_channel_want_room(channel))
+			ret = -EAGAIN;
+	}
+	if (sent && pcn_ring_take_kick(&channel->tx))
+		pcn_channel_wake_peer(channel, false);
+	return sent ? sent : ret;
+}
+
+/**
+ * pcn_channel_send() - queue messages and wake the receiver if it sleeps
+ * @channel: where to
  * @service: service id, as the receiver has it
+ * @ring_slots: slots that the ring should have if it turns out full
+ * @out: the messages
+ * @nr: how many
+ *
+ * Return: as pcn_service_send_batch().
+ */
+int pcn_channel_send(struct pcn_channel *channel, u16 service, u32 ring_slots, const struct pcn_out *out,
+		     u32 nr)
+{
+	unsigned long flags;
+	int ret;
+
+	rcu_read_lock();
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	ret = pcn_channel_send_locked(channel, service, ring_slots, out, nr);
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	rcu_read_unlock();
+	return ret;
+}
+
+/* What comes back on one channel may be what a sender on another one waits for. No lock held. */
+static void pcn_channel_reap_all(struct pcn_self *self, bool want_room)
+{
+	u32 id, queue;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++) {
+		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+			struct pcn_channel *channel = &self->node[id].channel[queue];
+			unsigned long flags;
+
+			if (!READ_ONCE(self->node[id].reachable) || !READ_ONCE(channel->units))
+				continue;
+			spin_lock_irqsave(&channel->tx_lock, flags);
+			pcn_channel_reap(channel);
+			if (want_room && channel->units && !pcn_channel_usable(channel) &&
+			    pcn_channel_want_room(channel))
+				pcn_channel_reap(channel);
+			spin_unlock_irqrestore(&channel->tx_lock, flags);
+		}
+	}
+}
+
+static int pcn_channel_try_reserve(struct pcn_channel *channel, u32 nr_units, bool reap, u32 *unit)
+{
+	struct pcn_self *self = channel->node->self;
+	unsigned long flags;
+	int ret;
+
+	rcu_read_lock();
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	ret = pcn_channel_usable(channel);
+	if (!ret) {
+		if (reap || channel->loans.next - channel->loans.first >= PCN_CHANNEL_LOANS)
+			pcn_channel_reap(channel);
+		spin_lock(&self->area_lock);
+		ret = pcn_area_get(&self->area, nr_units, channel->units, unit);
+		spin_unlock(&self->area_lock);
+		if (!ret)
+			channel->units += nr_units;
+	}
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * pcn_channel_reserve() - get room for a body
+ * @channel: that it will go through
+ * @len: bytes
+ * @body: filled
+ *
+ * Return: as pcn_service_reserve().
+ */
+int pcn_channel_reserve(struct pcn_channel *channel, u32 len, struct pcn_body *body)
+{
+	struct pcn_self *self = channel->node->self;
+	u32 nr_units = DIV_ROUND_UP(len, PCN_SHM_UNIT_BYTES), unit;
+	int ret;
+
+	if (!len || len > PCN_SHM_BODY_BYTES)
+		return -EMSGSIZE;
+	ret = pcn_channel_try_reserve(channel, nr_units, false, &unit);
+	if (ret == -EAGAIN) {
+		pcn_channel_reap_all(self, false);
+		ret = pcn_channel_try_reserve(channel, nr_units, true, &unit);
+	}
+	if (ret == -EAGAIN) {
+		/* Whoever has some of it wakes us; what came back while we asked is seen by the last try. */
+		WRITE_ONCE(self->area_short, true);
+		pcn_channel_reap_all(self, true);
+		ret = pcn_channel_try_reserve(channel, nr_units, true, &unit);
+	}
+	if (ret)
+		return ret;
+	body->data = pcn_fabric_area(self->id) + (size_t)unit * PCN_SHM_UNIT_BYTES;
+	body->len = len;
+	body->channel = channel;
+	body->unit = unit;
+	body->nr_units = nr_units;
+	return 0;
+}
+
+/**
+ * pcn_channel_release() - give a body back that was not sent
+ * @body: from pcn_channel_reserve()
+ */
+void pcn_channel_release(const struct pcn_body *body)
+{
+	struct pcn_channel *channel = body->channel;
+	struct pcn_self *self = channel->node->self;
+	unsigned long flags;
+
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	spin_lock(&self->area_lock);
+	pcn_area_put(&self->area, body->unit, body->nr_units);
+	spin_unlock(&self->area_lock);
+	channel->units -= body->nr_units;
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+}
+
+/**
+ * pcn_channel_send_bytes() - queue one message, in a slot or with a body, as its length asks for
+ * @channel: where to
+ * @service: service id, as the receiver has it
+ * @ring_slots: slots that the ring should have if it turns out full
  * @data: payload
  * @len: its bytes
  *
  * Return: as pcn_service_send().
  */
-int pcn_channel_send(u32 dst, u16 service, const void *data, size_t len)
+int pcn_channel_send_bytes(struct pcn_channel *channel, u16 service, u32 ring_slots, const void *data,
+			   size_t len)
 {
-	struct pcn_node *node;
-	unsigned long flags;
-	bool kick = false;
-	u64 tsc;
-	u32 seq;
+	struct pcn_out out = { .data = data, .len = len };
+	struct pcn_body body;
 	int ret;
 
-	if (dst >= PCN_NODES)
-		return -EINVAL;
-	node = &pcn_nodes[dst];
+	if (len > PCN_MSG_BYTES)
+		return -EMSGSIZE;
+	if (len <= PCN_SHM_INLINE_BYTES) {
+		ret = pcn_channel_send(channel, service, ring_slots, &out, 1);
+		return ret < 0 ? ret : 0;
+	}
+	ret = pcn_channel_reserve(channel, len, &body);
+	if (ret)
+		return ret;
+	memcpy(body.data, data, len);
+	out.len = 0;
+	out.body = &body;
+	ret = pcn_channel_send(channel, service, ring_slots, &out, 1);
+	if (ret < 0)
+		pcn_channel_release(&body);
+	return ret < 0 ? ret : 0;
+}
 
-	rcu_read_lock();
-	if (!READ_ONCE(pcn_local.live)) {
-		rcu_read_unlock();
-		return -ENODEV;
+static bool pcn_channel_is_first(struct pcn_channel *channel, struct wait_queue_entry *wait)
+{
+	unsigned long flags;
+	bool first;
+
+	spin_lock_irqsave(&channel->room.lock, flags);
+	first = list_is_first(&wait->entry, &channel->room.head);
+	spin_unlock_irqrestore(&channel->room.lock, flags);
+	return first;
+}
+
+/* Room often comes sooner than a doorbell would. Returns true if the receiver got on. */
+static bool pcn_channel_spin_for_room(struct pcn_channel *channel)
+{
+	struct pcn_shm_channel *shm = channel->tx.shm;
+	u64 end = rdtsc() + READ_ONCE(channel->node->self->poller[channel->queue].window_max);
+	u64 done = READ_ONCE(shm->rx.done);
+
+	while (rdtsc() < end && !need_resched()) {
+		if (READ_ONCE(shm->rx.done) != done)
+			return true;
+		cpu_relax();
 	}
-	if (dst == pcn_local.id) {
-		rcu_read_unlock();
-		return -EINVAL;
+	return false;
+}
+
+/**
+ * pcn_channel_send_wait() - queue a message, waiting for room
+ * @channel: where to
+ * @service: service id, as the receiver has it
+ * @ring_slots: slots that the ring should have if it turns out full
+ * @data: payload
+ * @len: its bytes; a single channel's share of the area bounds them too
+ * @timeout_ms: how long to wait at most
+ *
+ * Return: as pcn_service_send_wait().
+ */
+int pcn_channel_send_wait(struct pcn_channel *channel, u16 service, u32 ring_slots, const void *data,
+			  size_t len, unsigned int timeout_ms)
+{
+	long left = msecs_to_jiffies(timeout_ms);
+	struct wait_queue_entry wait;
+	int ret = -EAGAIN;
+
+	/* Whoever waits already goes first. */
+	if (!waitqueue_active(&channel->room)) {
+		ret = pcn_channel_send_bytes(channel, service, ring_slots, data, len);
+		if (ret == -EAGAIN && pcn_channel_spin_for_room(channel))
+			ret = pcn_channel_send_bytes(channel, service, ring_slots, data, len);
 	}
-	spin_lock_irqsave(&node->tx_lock, flags);
-	if (!node->reachable || READ_ONCE(pcn_fabric_node(dst)->epoch) != node->epoch) {
-		ret = -ENOTCONN;
-	} else {
-		tsc = rdtsc_ordered();
-		ret = pcn_ring_send(&node->tx, service, data, len, tsc, &seq);
+	if (ret != -EAGAIN)
+		return ret;
+
+	WRITE_ONCE(channel->waits, channel->waits + 1);
+	init_waitqueue_entry(&wait, current);
+	add_wait_queue_exclusive(&channel->room, &wait);
+	for (;;) {
+		set_current_state(TASK_INTERRUPTIBLE);
+		if (pcn_channel_is_first(channel, &wait)) {
+			ret = pcn_channel_send_bytes(channel, service, ring_slots, data, len);
+			if (ret != -EAGAIN)
+				break;
+		}
+		if (signal_pending(current)) {
+			ret = -ERESTARTSYS;
+			break;
+		}
+		if (!left)
+			break;
+		left = schedule_timeout(left);
 	}
-	if (!ret) {
-		node->sent++;
-		trace_popcorn_msg_queued(pcn_local.id, dst, 0, seq, service, len, tsc);
-		kick = pcn_ring_take_kick(&node->tx);
-	}
-	if (kick) {
-		/* Where the receiver finds it, to tell waiting for a doorbell from its travelling. */
-		WRITE_ONCE(node->tx.shm->tx.doorbell_tsc, rdtsc_ordered());
-		pcn_doorbell_ring(node);
-	}
-	spin_unlock_irqrestore(&node->tx_lock, flags);
-	rcu_read_unlock();
+	__set_current_state(TASK_RUNNING);
+	remove_wait_queue(&channel->room, &wait);
+	wake_up(&channel->room); /* the next one's turn */
 	return ret;
 }
 
-/* Which stages this message went through: one that came while we polled had no doorbell of its own. */
-static void pcn_channel_trace_delivered(struct pcn_node *node, const struct pcn_ring_msg *msg)
+static void pcn_channel_end_call(struct pcn_channel *channel, struct pcn_call *call, int ret)
 {
-	u64 now = rdtsc_ordered(), doorbell, irq = 0, poll = 0;
+	struct pcn_call *first;
 
-	doorbell = READ_ONCE(node->rx.shm->tx.doorbell_tsc);
-	if (doorbell < msg->tsc || doorbell > now)
-		doorbell = 0;
-	if (doorbell && pcn_poller.irq_tsc >= doorbell)
-		irq = pcn_poller.irq_tsc;
-	if (pcn_poller.poll_tsc >= msg->tsc)
-		poll = pcn_poller.poll_tsc;
-	trace_popcorn_msg_delivered(node->id, pcn_local.id, 0, msg->seq, msg->service, msg->len, msg->tsc,
-				    doorbell, irq, poll, now);
+	call->ret = ret;
+	list_del_init(&call->list);
+	channel->nr_calls--;
+	first = list_first_entry_or_null(&channel->calls, struct pcn_call, list);
+	pcn_ring_hold(&channel->tx, channel->nr_calls, first ? first->pos : 0);
+	complete(&call->done);
 }
 
-static int pcn_channel_drain(struct pcn_node *node, int budget)
+static void pcn_channel_end_answered_calls(struct pcn_channel *channel)
 {
-	struct pcn_ring_msg raw;
-	struct pcn_msg msg;
-	int work = 0, ret;
+	struct pcn_call *call, *next;
 
-	spin_lock(&node->rx_lock);
-	if (!node->reachable)
-		goto out;
-	pcn_ring_disarm(&node->rx);
-	while (work < budget) {
-		ret = pcn_ring_receive(&node->rx, &raw);
-		if (!ret)
-			break;
-		work++;
-		if (ret < 0) {
-			node->rejected++;
-			continue;
+	list_for_each_entry_safe(call, next, &channel->calls, list) {
+		int ret = pcn_ring_take_answer(call->slot, call->seq, &call->answer);
+
+		if (ret)
+			pcn_channel_end_call(channel, call, ret);
+	}
+}
+
+static int pcn_channel_send_call(struct pcn_channel *channel, u16 service, const struct pcn_out *out,
+				 struct pcn_call *call)
+{
+	struct pcn_ring_msg msg;
+	unsigned long flags;
+	int ret;
+
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	ret = pcn_channel_usable(channel) ?: pcn_channel_make(out, service, &msg);
+	if (!ret) {
+		u32 pos = channel->tx.pos;
+		u64 tsc = rdtsc();
+
+		msg.head |= PCN_SHM_HEAD(0, 0, 0, PCN_SHM_FLAG_CALL);
+		call->pos = pos;
+		call->seq = pcn_ring_seq(&channel->tx, pos);
+		call->slot = &channel->tx.slot[pos & (channel->tx.nr_slots - 1)];
+		if (pcn_ring_send(&channel->tx, &msg, 1, tsc)) {
+			list_add_tail(&call->list, &channel->calls);
+			channel->nr_calls++;
+			if (channel->nr_calls == 1)
+				pcn_ring_hold(&channel->tx, 1, pos);
+			else
+				pcn_ring_hold(&channel->tx, channel->nr_calls, channel->tx.oldest_call);
+			pcn_channel_account(channel, pos, service, out, tsc);
+			if (pcn_ring_take_kick(&channel->tx))
+				pcn_channel_wake_peer(channel, false);
+		} else {
+			channel->full++;
+			ret = pcn_channel_want_room(channel) ? -EINTR : -EAGAIN;
 		}
-		if (trace_popcorn_msg_delivered_enabled())
-			pcn_channel_trace_delivered(node, &raw);
-		msg.src = node->id;
-		msg.service = raw.service;
-		msg.len = raw.len;
-		msg.seq = raw.seq;
-		msg.queued = raw.tsc;
-		memcpy(msg.data, raw.data, sizeof(msg.data));
-		if (pcn_service_deliver(node, &msg))
-			node->received++;
-		else
-			node->rejected++;
 	}
-out:
-	spin_unlock(&node->rx_lock);
-	return work;
-}
-
-/* Asks every peer for a doorbell. Returns true if one of them was faster: poll again. */
-static bool pcn_channel_arm(void)
-{
-	bool ready = false;
-	u32 id;
-
-	for (id = 0; id < pcn_fabric.nr_nodes; id++) {
-		struct pcn_node *node = &pcn_nodes[id];
-
-		if (!READ_ONCE(node->reachable))
-			continue;
-		spin_lock(&node->rx_lock);
-		if (node->reachable) {
-			pcn_ring_arm(&node->rx);
-			ready |= pcn_ring_ready(&node->rx);
-		}
-		spin_unlock(&node->rx_lock);
-	}
-	return ready;
-}
-
-static int pcn_channel_poll(struct napi_struct *napi, int budget)
-{
-	u32 nr = pcn_fabric.nr_nodes, i, turn = pcn_poller.turn++;
-	bool changed = false;
-	int work = 0;
-
-	pcn_poller.poll_tsc = rdtsc_ordered();
-	for (i = 0; i < nr; i++) {
-		struct pcn_node *node = &pcn_nodes[(turn + i) % nr];
-
-		if (node->id == pcn_local.id)
-			continue;
-		changed |= pcn_node_changed(node);
-		if (work < budget && READ_ONCE(node->reachable))
-			work += pcn_channel_drain(node, budget - work);
-	}
-	if (changed)
-		pcn_node_scan_soon();
-	if (work < budget && napi_complete_done(napi, work) && pcn_channel_arm())
-		napi_schedule(napi);
-	return work;
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	return ret;
 }
 
 /**
- * pcn_channel_doorbell() - the doorbell of this kernel rang
- * @tsc: when
- */
-void pcn_channel_doorbell(u64 tsc)
-{
-	WRITE_ONCE(pcn_poller.irq_tsc, tsc);
-	napi_schedule_irqoff(&pcn_poller.napi);
-}
-
-/**
- * pcn_channel_poll_soon() - look at the channels without having been rung
- */
-void pcn_channel_poll_soon(void)
-{
-	if (!READ_ONCE(pcn_poller.running))
-		return;
-	local_bh_disable();
-	napi_schedule(&pcn_poller.napi);
-	local_bh_enable();
-}
-
-/**
- * pcn_channel_start() - be ready to receive
+ * pcn_channel_call() - send a request and wait for the answer in its slot
+ * @channel: where to
+ * @service: service id, as the receiver has it
+ * @data: the request
+ * @len: its bytes
+ * @answer: filled, PCN_SHM_INLINE_BYTES of room
+ * @timeout_ms: how long to wait for room and for the answer
  *
- * Return: 0 or -ENOMEM.
+ * Return: as pcn_service_call().
  */
-int pcn_channel_start(void)
+int pcn_channel_call(struct pcn_channel *channel, u16 service, const void *data, size_t len, void *answer,
+		     unsigned int timeout_ms)
 {
-	pcn_poller.netdev = pcn_netdev_create();
-	if (!pcn_poller.netdev)
+	struct pcn_poller *poller = &channel->node->self->poller[channel->queue];
+	unsigned long give_up = jiffies + msecs_to_jiffies(timeout_ms);
+	struct pcn_out out = { .data = data, .len = len };
+	struct pcn_call call = { .ret = 0 };
+	unsigned long flags;
+	u32 looks;
+	long left;
+	u64 end;
+	int ret;
+
+	if (len > PCN_SHM_INLINE_BYTES)
+		return -EMSGSIZE;
+	init_completion(&call.done);
+	INIT_LIST_HEAD(&call.list);
+	pcn_poller_spin_begin(poller);
+	for (;;) {
+		ret = pcn_channel_send_call(channel, service, &out, &call);
+		if (ret != -EAGAIN && ret != -EINTR)
+			break;
+		if (time_after(jiffies, give_up) || signal_pending(current)) {
+			ret = ret == -EINTR ? -EAGAIN : ret;
+			break;
+		}
+		if (ret == -EAGAIN)
+			schedule_timeout_interruptible(1);
+	}
+	if (!ret) {
+		/* For as long as a doorbell would take; a peer that polls is much faster. */
+		end = rdtsc() + READ_ONCE(poller->window_max);
+		for (looks = 0; !completion_done(&call.done) && rdtsc() < end && !need_resched(); looks++) {
+			pcn_ring_pace_answer(&channel->tx, looks);
+			if (pcn_ring_answered(call.slot, call.seq))
+				break;
+		}
+	}
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	if (!ret && !list_empty(&call.list)) {
+		int got = pcn_ring_take_answer(call.slot, call.seq, &call.answer);
+
+		if (got)
+			pcn_channel_end_call(channel, &call, got);
+	}
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	pcn_poller_spin_end(poller);
+	if (ret)
+		return ret;
+
+	left = give_up - jiffies;
+	left = wait_for_completion_interruptible_timeout(&call.done, max(left, 0L));
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	if (!list_empty(&call.list))
+		pcn_channel_end_call(channel, &call, left < 0 ? -ERESTARTSYS : -ETIMEDOUT);
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	if (call.ret < 0)
+		return call.ret;
+	memcpy(answer, call.answer.data, PCN_SHM_INLINE_BYTES);
+	return PCN_SHM_HEAD_LEN(call.answer.head);
+}
+
+/**
+ * pcn_channel_look() - the other node may have made room or answered a call
+ * @channel: the channel; no tx_lock held
+ */
+void pcn_channel_look(struct pcn_channel *channel)
+{
+	struct pcn_self *self = channel->node->self;
+	bool room = false, came_back;
+	unsigned long flags;
+	u32 had;
+
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	had = channel->units;
+	if (channel->nr_calls)
+		pcn_channel_end_answered_calls(channel);
+	if (channel->room_wanted && (!READ_ONCE(channel->tx.shm->room.wanted) || pcn_ring_room(&channel->tx))) {
+		channel->room_wanted = false;
+		room = true;
+		trace_popcorn_channel_room(self->id, channel->node->id, channel->queue, rdtsc());
+	}
+	pcn_channel_reap(channel);
+	came_back = channel->units < had;
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+
+	if (came_back && READ_ONCE(self->area_short)) {
+		u32 id, queue;
+
+		WRITE_ONCE(self->area_short, false);
+		for (id = 0; id < pcn_fabric.nr_nodes; id++) {
+			for (queue = 0; queue < pcn_fabric.nr_queues; queue++)
+				wake_up(&self->node[id].channel[queue].room);
+			pcn_service_room(&self->node[id]);
+		}
+	} else if (room) {
+		wake_up(&channel->room);
+		pcn_service_room(channel->node);
+	}
+}
+
+/**
+ * pcn_channel_tick() - nobody waits for ever for a peer that does not wake as it should
+ * @self: whose channels
+ */
+void pcn_channel_tick(struct pcn_self *self)
+{
+	u32 id, queue;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++)
+		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+			struct pcn_channel *channel = &self->node[id].channel[queue];
+
+			if (!READ_ONCE(channel->room_wanted) && !READ_ONCE(channel->units) &&
+			    !waitqueue_active(&channel->room))
+				continue;
+			if (READ_ONCE(self->node[id].reachable))
+				pcn_channel_look(channel);
+			wake_up(&channel->room);
+		}
+}
+
+static struct pcn_area_loan *pcn_channel_new_loans(u32 nr)
+{
+	return kvmalloc_array(nr, sizeof(struct pcn_area_loan), GFP_KERNEL);
+}
+
+/* Under tx_lock. Returns the old circle, to be freed. */
+static struct pcn_area_loan *pcn_channel_swap_loans(struct pcn_area_loans *loans, struct pcn_area_loan *more,
+						    u32 nr)
+{
+	struct pcn_area_loan *old = loans->loan;
+	u32 i;
+
+	for (i = loans->first; i != loans->next; i++)
+		more[i & (nr - 1)] = old[i & (loans->nr_loans - 1)];
+	loans->loan = more;
+	loans->nr_loans = nr;
+	return old;
+}
+
+static u32 pcn_channel_ring_units(const struct pcn_self *self)
+{
+	u32 id, queue, units = 0;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++)
+		for (queue = 0; queue < pcn_fabric.nr_queues; queue++)
+			units += self->node[id].channel[queue].ring_units;
+	return units;
+}
+
+static void pcn_channel_grow_one(struct pcn_channel *channel, u32 slots)
+{
+	u32 units = slots * PCN_SHM_SLOT_BYTES / PCN_SHM_UNIT_BYTES, unit, move_pos, in_rings;
+	struct pcn_self *self = channel->node->self;
+	struct pcn_area_loan *loans = pcn_channel_new_loans(slots);
+	unsigned long flags;
+	int ret;
+
+	if (!loans)
+		return;
+	in_rings = pcn_channel_ring_units(self);
+	spin_lock_irqsave(&channel->tx_lock, flags);
+	ret = pcn_channel_usable(channel);
+	if (ret || slots <= channel->tx.nr_slots)
+		goto out;
+	/* All grown rings together leave as much of the area as they take. */
+	spin_lock(&self->area_lock);
+	ret = pcn_area_get(&self->area, units, in_rings, &unit);
+	spin_unlock(&self->area_lock);
+	if (ret)
+		goto out;
+	move_pos = channel->tx.pos;
+	if (!pcn_ring_move(&channel->tx, unit * PCN_SHM_UNIT_BYTES, slots, rdtsc())) {
+		spin_lock(&self->area_lock);
+		pcn_area_put(&self->area, unit, units);
+		spin_unlock(&self->area_lock);
+		/* The next send that finds it full asks again. */
+		goto out;
+	}
+	loans = pcn_channel_swap_loans(&channel->loans, loans, slots);
+	if (channel->ring_units) {
+		/* Where it was before is free once the receiver has left it. */
+		pcn_area_lend(&channel->loans, move_pos, channel->ring_unit, channel->ring_units);
+		channel->units += channel->ring_units;
+	}
+	channel->ring_unit = unit;
+	channel->ring_units = units;
+	if (pcn_ring_take_kick(&channel->tx))
+		pcn_channel_wake_peer(channel, false);
+out:
+	channel->grow_to = 0;
+	spin_unlock_irqrestore(&channel->tx_lock, flags);
+	kvfree(loans);
+	/* There is room in a ring that has grown. */
+	wake_up(&channel->room);
+	pcn_service_room(channel->node);
+}
+
+/**
+ * pcn_channel_grow() - move the rings that turned out too small to a larger place
+ * @work: of a struct pcn_self
+ */
+void pcn_channel_grow(struct work_struct *work)
+{
+	struct pcn_self *self = container_of(work, struct pcn_self, grow);
+	u32 id, queue;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++)
+		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+			struct pcn_channel *channel = &self->node[id].channel[queue];
+			u32 slots = READ_ONCE(channel->grow_to);
+
+			if (slots)
+				pcn_channel_grow_one(channel, slots);
+		}
+}
+
+/**
+ * pcn_channel_open() - begin a new incarnation of all channels to and from a node
+ * @node: the node, unreachable, with its new epoch
+ */
+void pcn_channel_open(struct pcn_node *node)
+{
+	struct pcn_self *self = node->self;
+	u32 queue;
+
+	pcn_channel_forget(node);
+	for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+		struct pcn_channel *channel = &node->channel[queue];
+		unsigned long flags;
+
+		spin_lock_bh(&self->poller[queue].lock);
+		channel->rejected_before += channel->rx.rejected;
+		pcn_ring_init(&channel->rx, pcn_fabric_channel(node->id, self->id, queue),
+			      pcn_fabric.ring_slots, pcn_ring_tag(node->epoch, self->epoch),
+			      pcn_fabric_area(node->id), pcn_fabric.area_bytes);
+		spin_lock_irqsave(&channel->tx_lock, flags);
+		pcn_ring_init(&channel->tx, pcn_fabric_channel(self->id, node->id, queue),
+			      pcn_fabric.ring_slots, pcn_ring_tag(self->epoch, node->epoch),
+			      pcn_fabric_area(self->id), pcn_fabric.area_bytes);
+		channel->room_wanted = false;
+		channel->grow_to = 0;
+		spin_unlock_irqrestore(&channel->tx_lock, flags);
+		spin_unlock_bh(&self->poller[queue].lock);
+	}
+}
+
+/**
+ * pcn_channel_close() - a node is not to be sent to any more: who waits for it is told
+ * @node: the node, unreachable
+ *
+ * Its rings stay as they are: a node that only went silent goes on where it stopped.
+ */
+void pcn_channel_close(struct pcn_node *node)
+{
+	u32 queue;
+
+	for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+		struct pcn_channel *channel = &node->channel[queue];
+		struct pcn_call *call, *next;
+		unsigned long flags;
+
+		spin_lock_irqsave(&channel->tx_lock, flags);
+		list_for_each_entry_safe(call, next, &channel->calls, list)
+			pcn_channel_end_call(channel, call, -ENOTCONN);
+		spin_unlock_irqrestore(&channel->tx_lock, flags);
+		wake_up_all(&channel->room);
+	}
+}
+
+/**
+ * pcn_channel_forget() - take back what a node's channels have of the area
+ * @node: the node, whose kernel does not run any more
+ *
+ * Not earlier: a kernel that still runs might answer a call in a ring that is somebody else's body by then.
+ */
+void pcn_channel_forget(struct pcn_node *node)
+{
+	struct pcn_self *self = node->self;
+	u32 queue;
+
+	for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+		struct pcn_channel *channel = &node->channel[queue];
+		unsigned long flags;
+
+		spin_lock_irqsave(&channel->tx_lock, flags);
+		spin_lock(&self->area_lock);
+		/* A body that is being filled stays with who fills it. */
+		channel->units -= pcn_area_reap(&self->area, &channel->loans, channel->tx.pos);
+		if (channel->ring_units)
+			pcn_area_put(&self->area, channel->ring_unit, channel->ring_units);
+		channel->ring_units = 0;
+		spin_unlock(&self->area_lock);
+		spin_unlock_irqrestore(&channel->tx_lock, flags);
+	}
+}
+
+static int pcn_channel_setup_node(struct pcn_self *self, u32 id)
+{
+	struct pcn_node *node = &self->node[id];
+	u32 queue;
+
+	node->channel = kvcalloc(pcn_fabric.nr_queues, sizeof(*node->channel), GFP_KERNEL);
+	if (!node->channel)
 		return -ENOMEM;
-	netif_napi_add(pcn_poller.netdev, &pcn_poller.napi, pcn_channel_poll);
-	napi_enable(&pcn_poller.napi);
-	WRITE_ONCE(pcn_poller.running, true);
+	for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+		struct pcn_channel *channel = &node->channel[queue];
+
+		channel->node = node;
+		channel->queue = queue;
+		spin_lock_init(&channel->tx_lock);
+		INIT_LIST_HEAD(&channel->calls);
+		init_waitqueue_head(&channel->room);
+		channel->loans.loan = pcn_channel_new_loans(pcn_fabric.ring_slots);
+		if (!channel->loans.loan)
+			return -ENOMEM;
+		channel->loans.nr_loans = pcn_fabric.ring_slots;
+	}
 	return 0;
 }
 
 /**
- * pcn_channel_stop() - stop receiving; the doorbell is gone already
+ * pcn_channel_setup() - make ready for channels to every node
+ * @self: whose, on a mapped fabric
+ *
+ * Return: 0 or -ENOMEM, with nothing left to free.
  */
-void pcn_channel_stop(void)
+int pcn_channel_setup(struct pcn_self *self)
 {
-	WRITE_ONCE(pcn_poller.running, false);
-	synchronize_rcu();
-	napi_disable(&pcn_poller.napi);
-	netif_napi_del(&pcn_poller.napi);
-	pcn_netdev_destroy(pcn_poller.netdev);
+	u32 nr_units = pcn_fabric.area_bytes / PCN_SHM_UNIT_BYTES, id;
+	unsigned long *map = bitmap_zalloc(nr_units, GFP_KERNEL);
+	int ret = map ? 0 : -ENOMEM;
+
+	spin_lock_init(&self->area_lock);
+	pcn_area_init(&self->area, map, nr_units);
+	self->area_short = false;
+	for (id = 0; !ret && id < pcn_fabric.nr_nodes; id++)
+		ret = pcn_channel_setup_node(self, id);
+	if (ret)
+		pcn_channel_free(self);
+	return ret;
+}
+
+/**
+ * pcn_channel_free() - undo pcn_channel_setup(); nobody sends or receives any more
+ * @self: whose
+ */
+void pcn_channel_free(struct pcn_self *self)
+{
+	u32 id, queue;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++) {
+		struct pcn_node *node = &self->node[id];
+
+		for (queue = 0; node->channel && queue < pcn_fabric.nr_queues; queue++)
+			kvfree(node->channel[queue].loans.loan);
+		kvfree(node->channel);
+		node->channel = NULL;
+	}
+	bitmap_free(self->area.map);
+	self->area.map = NULL;
 }

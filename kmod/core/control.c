@@ -28,7 +28,7 @@ static void pcn_control_recv(struct pcn_service *service, const struct pcn_msg *
 	u32 request;
 
 	/* Only the primary may, and the primary obeys nobody. */
-	if (msg->src || !pcn_local.id || msg->len != sizeof(request))
+	if (msg->src || !pcn_main.id || msg->len != sizeof(request))
 		return;
 	memcpy(&request, msg->data, sizeof(request));
 	if (request == PCN_CONTROL_STOP)

@@ -5,13 +5,13 @@
 #include <linux/types.h>
 
 struct pcn_node;
+struct pcn_self;
 
-/* Called in hard interrupt context when this kernel's doorbell rings. */
-typedef void (*pcn_doorbell_handler)(u64 tsc);
-
-int pcn_doorbell_start(pcn_doorbell_handler handler);
-void pcn_doorbell_stop(void);
-bool pcn_doorbell_ring(struct pcn_node *node);
-bool pcn_doorbell_where(u32 id, u32 *apic_id, u32 *vector);
+int pcn_doorbell_start(struct pcn_self *self);
+void pcn_doorbell_stop(struct pcn_self *self);
+bool pcn_doorbell_ring(struct pcn_node *node, u32 queue);
+bool pcn_doorbell_where(u32 id, u32 queue, u32 *apic_id, u32 *vector);
+int pcn_doorbell_irq(u32 queue);
+u64 pcn_doorbell_cost(void);
 
 #endif

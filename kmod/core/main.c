@@ -3,7 +3,7 @@
  * popcorn.ko: the message layer, in every kernel.
  *
  * Without parameters it waits for popcorn_host to make a fabric: this is the primary. A secondary is told
- * by its command line where the fabric is and which node it is.
+ * by its command line where the fabric is and which node it is. With loopback= it makes a fabric for itself.
  */
 #include <linux/module.h>
 #include <net/genetlink.h>
@@ -12,6 +12,7 @@
 #include "echo.h"
 #include "fabric.h"
 #include "guard.h"
+#include "loopback.h"
 #include "nl.h"
 #include "node.h"
 #include "sysfs.h"
@@ -28,6 +29,10 @@ static unsigned int node;
 module_param(node, uint, 0444);
 MODULE_PARM_DESC(node, "Node id of this kernel, 1 to 15 (secondaries)");
 
+static unsigned int loopback;
+module_param(loopback, uint, 0444);
+MODULE_PARM_DESC(loopback, "Make a fabric of so many nodes inside this kernel, to try or to test (2 to 16)");
+
 static int __init pcn_join(void)
 {
 	int ret = pcn_fabric_join(fabric, fabric_bytes);
@@ -38,7 +43,7 @@ static int __init pcn_join(void)
 	ret = pcn_guard_start();
 	if (ret)
 		goto err_guard;
-	ret = pcn_node_join(node);
+	ret = pcn_node_join(&pcn_main, node);
 	if (ret)
 		goto err_join;
 	pcn_guard_keep();
@@ -55,7 +60,7 @@ static int __init pcn_init(void)
 {
 	int ret;
 
-	pcn_node_setup();
+	pcn_node_setup(&pcn_main);
 	ret = pcn_sysfs_init();
 	if (ret)
 		return ret;
@@ -68,11 +73,12 @@ static int __init pcn_init(void)
 	ret = pcn_nl_init();
 	if (ret)
 		goto err_nl;
-	if (fabric) {
+	if (fabric)
 		ret = pcn_join();
-		if (ret)
-			goto err_join;
-	}
+	else if (loopback)
+		ret = pcn_loopback_start(loopback);
+	if (ret)
+		goto err_join;
 	return 0;
 
 err_join:
@@ -89,6 +95,8 @@ err_control:
 /* Never in a secondary, which the guards pin; and the host, which uses this module, is gone. */
 static void __exit pcn_exit(void)
 {
+	if (loopback)
+		pcn_loopback_stop();
 	pcn_nl_exit();
 	pcn_echo_exit();
 	pcn_control_exit();

@@ -8,8 +8,16 @@
 #include "nl_gen.h"
 
 /* Not const: a policy of Linux 6.1 takes a pointer to a range that might change. */
+static struct netlink_range_validation pcn_nl_ping_size_range = {
+	.max = 131064,
+};
+
 static struct netlink_range_validation pcn_nl_ping_interval_range = {
 	.max = 10000000,
+};
+
+static struct netlink_range_validation pcn_nl_node_window_max_range = {
+	.max = 1000000,
 };
 
 /*
@@ -28,12 +36,15 @@ static const struct nla_policy pcn_nl_node_get_policy[POPCORN_A_NODE_ID + 1] = {
 	[POPCORN_A_NODE_ID] = NLA_POLICY_MAX(NLA_U32, 15),
 };
 
-static const struct nla_policy pcn_nl_ping_policy[POPCORN_A_PING_INTERVAL + 1] = {
+static const struct nla_policy pcn_nl_ping_policy[POPCORN_A_PING_BUSY + 1] = {
 	[POPCORN_A_PING_NODE_ID] = NLA_POLICY_MAX(NLA_U32, 15),
-	[POPCORN_A_PING_COUNT] = NLA_POLICY_RANGE(NLA_U32, 1, 256),
-	[POPCORN_A_PING_SIZE] = NLA_POLICY_MAX(NLA_U32, 40),
+	[POPCORN_A_PING_COUNT] = NLA_POLICY_RANGE(NLA_U32, 1, 4096),
+	[POPCORN_A_PING_SIZE] = NLA_POLICY_FULL_RANGE(NLA_U32, &pcn_nl_ping_size_range),
 	[POPCORN_A_PING_TIMEOUT] = NLA_POLICY_RANGE(NLA_U32, 1, 10000),
 	[POPCORN_A_PING_INTERVAL] = NLA_POLICY_FULL_RANGE(NLA_U32, &pcn_nl_ping_interval_range),
+	[POPCORN_A_PING_WINDOW] = NLA_POLICY_RANGE(NLA_U32, 1, 256),
+	[POPCORN_A_PING_CALL] = { .type = NLA_FLAG, },
+	[POPCORN_A_PING_BUSY] = { .type = NLA_FLAG, },
 };
 
 static const struct nla_policy pcn_nl_kernel_get_policy[POPCORN_A_KERNEL_NAME + 1] = {
@@ -73,6 +84,11 @@ static const struct nla_policy pcn_nl_kernel_del_policy[POPCORN_A_KERNEL_ID + 1]
 	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 };
 
+static const struct nla_policy pcn_nl_node_set_policy[POPCORN_A_NODE_THREADED + 1] = {
+	[POPCORN_A_NODE_WINDOW_MAX] = NLA_POLICY_FULL_RANGE(NLA_U32, &pcn_nl_node_window_max_range),
+	[POPCORN_A_NODE_THREADED] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
 const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 	{
 		.cmd     = POPCORN_CMD_FABRIC_GET,
@@ -90,7 +106,7 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.cmd     = POPCORN_CMD_PING,
 		.doit    = pcn_nl_ping_doit,
 		.policy  = pcn_nl_ping_policy,
-		.maxattr = POPCORN_A_PING_INTERVAL,
+		.maxattr = POPCORN_A_PING_BUSY,
 		.flags   = GENL_ADMIN_PERM,
 	},
 	{
@@ -147,9 +163,29 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.cmd     = POPCORN_CMD_SERVICE_GET,
 		.dumpit  = pcn_nl_service_get_dumpit,
 	},
+	{
+		.cmd     = POPCORN_CMD_CHANNEL_GET,
+		.dumpit  = pcn_nl_channel_get_dumpit,
+	},
+	{
+		.cmd     = POPCORN_CMD_QUEUE_GET,
+		.dumpit  = pcn_nl_queue_get_dumpit,
+	},
+	{
+		.cmd     = POPCORN_CMD_LATENCY_GET,
+		.dumpit  = pcn_nl_latency_get_dumpit,
+	},
+	{
+		.cmd     = POPCORN_CMD_NODE_SET,
+		.doit    = pcn_nl_node_set_doit,
+		.policy  = pcn_nl_node_set_policy,
+		.maxattr = POPCORN_A_NODE_THREADED,
+		.flags   = GENL_ADMIN_PERM,
+	},
 };
 
 const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS] = {
 	[PCN_NLGRP_NODE] = { .name = POPCORN_MCGRP_NODE, },
 	[PCN_NLGRP_KERNEL] = { .name = POPCORN_MCGRP_KERNEL, },
+	[PCN_NLGRP_SERVICE] = { .name = POPCORN_MCGRP_SERVICE, },
 };

@@ -12,10 +12,11 @@
 enum {
 	PCN_NLGRP_NODE,
 	PCN_NLGRP_KERNEL,
+	PCN_NLGRP_SERVICE,
 	PCN_NL_NR_MCGRPS
 };
 
-#define PCN_NL_NR_OPS	11
+#define PCN_NL_NR_OPS	15
 
 extern const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS];
 extern const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS];
@@ -34,5 +35,9 @@ int pcn_nl_kernel_stop_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_kernel_kill_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_kernel_del_doit(struct sk_buff *skb, struct genl_info *info);
 int pcn_nl_service_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+int pcn_nl_channel_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+int pcn_nl_queue_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+int pcn_nl_latency_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
+int pcn_nl_node_set_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _PCN_CORE_NL_GEN_H */

@@ -3,6 +3,7 @@
  * Membership. What the slots in the fabric say is looked at by one function, pcn_node_scan(), in one
  * thread; everything else works with the private copies that it makes.
  */
+#include <linux/delay.h>
 #include <linux/module.h>
 #include <linux/timekeeping.h>
 #include <linux/utsname.h>
@@ -15,21 +16,19 @@
 #include "host.h"
 #include "nl.h"
 #include "node.h"
+#include "poller.h"
 #include "service.h"
 #include "sysfs.h"
 #include "trace.h"
 
 #define PCN_NODE_TICK_MS	500	/* heartbeat, clock, and a look that needs no doorbell */
+#define PCN_NODE_HUNG_TICKS	8	/* without a heartbeat until a node counts as hung */
+#define PCN_NODE_REJECTS	64	/* bad messages until a node's channels are shut */
+#define PCN_NODE_SCAN_JIFFIES	max(1, HZ / 100)
 
-struct pcn_node pcn_nodes[PCN_NODES];
-struct pcn_local pcn_local;
+struct pcn_self pcn_main;
+struct pcn_self *pcn_selves[PCN_NODES];
 DEFINE_MUTEX(pcn_node_mutex);
-
-static struct workqueue_struct *pcn_node_wq;
-static void pcn_node_scan(struct work_struct *work);
-static void pcn_node_tick(struct work_struct *work);
-static DECLARE_WORK(pcn_node_scan_work, pcn_node_scan);
-static DECLARE_DELAYED_WORK(pcn_node_tick_work, pcn_node_tick);
 
 /**
  * pcn_node_copy_text() - copy a string out of shared memory
@@ -82,7 +81,7 @@ static void pcn_node_read_apic_ids(unsigned long *map, const struct pcn_shm_node
  */
 void pcn_node_refresh_apic_ids(struct pcn_node *node)
 {
-	if (pcn_local.id)
+	if (node->self->id)
 		pcn_node_read_apic_ids(node->apic_ids, pcn_fabric_node(node->id));
 }
 
@@ -91,11 +90,11 @@ void pcn_node_refresh_apic_ids(struct pcn_node *node)
  */
 void pcn_node_own_cpus_changed(void)
 {
-	struct pcn_node *self = &pcn_nodes[pcn_local.id];
+	struct pcn_node *self = &pcn_main.node[pcn_main.id];
 	int cpu;
 
 	mutex_lock(&pcn_node_mutex);
-	if (pcn_fabric.header && !pcn_local.id) {
+	if (pcn_fabric.header && !pcn_main.id) {
 		bitmap_zero(self->apic_ids, PCN_APIC_IDS_MAX);
 		for_each_online_cpu(cpu) {
 			u32 apic_id = per_cpu(x86_cpu_to_apicid, cpu);
@@ -109,49 +108,64 @@ void pcn_node_own_cpus_changed(void)
 }
 EXPORT_SYMBOL_GPL(pcn_node_own_cpus_changed);
 
+/* What user space sees is how this kernel's own node sees them. */
 static void pcn_node_announce(struct pcn_node *node)
 {
 	lockdep_assert_held(&pcn_node_mutex);
+	if (node->self != &pcn_main)
+		return;
 	trace_popcorn_node_state(node->id, node->epoch, node->state);
 	pcn_sysfs_update(node);
 	pcn_nl_notify_node(node);
 }
 
-static void pcn_node_connect(struct pcn_node *node)
+static void pcn_node_set_reachable(struct pcn_node *node, bool reachable)
 {
-	struct pcn_shm_channel *to = pcn_fabric_channel(pcn_local.id, node->id);
-	struct pcn_shm_channel *from = pcn_fabric_channel(node->id, pcn_local.id);
 	unsigned long flags;
+	u32 queue;
 
 	lockdep_assert_held(&pcn_node_mutex);
-	spin_lock_bh(&node->rx_lock);
-	pcn_ring_init(&node->rx, from, pcn_fabric.ring_slots,
-		      pcn_ring_tag(node->epoch, pcn_local.epoch));
-	node->received = 0;
-	node->rejected = 0;
-	spin_lock_irqsave(&node->tx_lock, flags);
-	pcn_ring_init(&node->tx, to, pcn_fabric.ring_slots,
-		      pcn_ring_tag(pcn_local.epoch, node->epoch));
-	node->sent = 0;
-	atomic64_set(&node->doorbells, 0);
-	WRITE_ONCE(node->reachable, true);
-	spin_unlock_irqrestore(&node->tx_lock, flags);
-	spin_unlock_bh(&node->rx_lock);
+	WRITE_ONCE(node->reachable, reachable);
+	/* Whoever is sending or delivering looked at it under one of these: through them once, and nobody
+	 * goes by what it was before.
+	 */
+	for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+		spin_lock_bh(&node->self->poller[queue].lock);
+		spin_lock_irqsave(&node->channel[queue].tx_lock, flags);
+		spin_unlock_irqrestore(&node->channel[queue].tx_lock, flags);
+		spin_unlock_bh(&node->self->poller[queue].lock);
+	}
+}
+
+static void pcn_node_resume(struct pcn_node *node)
+{
+	u32 queue;
+
+	pcn_node_set_reachable(node, true);
 	pcn_service_look(node);
-	/* The poller arms the new channel when it finds it empty. */
-	pcn_channel_poll_soon();
+	/* The poller arms the new channels when it finds them empty. */
+	for (queue = 0; queue < node->nr_queues; queue++)
+		pcn_poller_look_at(&node->self->poller[queue], node->id);
+}
+
+static void pcn_node_connect(struct pcn_node *node)
+{
+	struct pcn_shm_node *shm = pcn_fabric_node(node->id);
+	u32 queues = READ_ONCE(shm->nr_queues);
+
+	pcn_channel_open(node);
+	node->nr_queues = clamp(queues, 1U, node->self->nr_queues);
+	node->shut = false;
+	node->heartbeat = READ_ONCE(shm->heartbeat);
+	node->still = 0;
+	node->missed_seq = READ_ONCE(shm->services_seq) - 1;
+	pcn_node_resume(node);
 }
 
 static void pcn_node_disconnect(struct pcn_node *node)
 {
-	unsigned long flags;
-
-	lockdep_assert_held(&pcn_node_mutex);
-	spin_lock_bh(&node->rx_lock);
-	spin_lock_irqsave(&node->tx_lock, flags);
-	WRITE_ONCE(node->reachable, false);
-	spin_unlock_irqrestore(&node->tx_lock, flags);
-	spin_unlock_bh(&node->rx_lock);
+	pcn_node_set_reachable(node, false);
+	pcn_channel_close(node);
 	pcn_service_look(node);
 }
 
@@ -173,10 +187,95 @@ bool pcn_node_changed(const struct pcn_node *node)
 
 /**
  * pcn_node_scan_soon() - have the slots looked at; from any context
+ * @self: by whom
  */
-void pcn_node_scan_soon(void)
+void pcn_node_scan_soon(struct pcn_self *self)
 {
-	queue_work(pcn_node_wq, &pcn_node_scan_work);
+	queue_work(self->wq, &self->scan);
+}
+
+/**
+ * pcn_node_scan_for() - have the slots looked at because one of them changed; from any context
+ * @node: whose
+ *
+ * Not more often than a hundred times a second: a slot that changes all the time has no more work done for it.
+ * What is left out is seen with the next tick.
+ */
+void pcn_node_scan_for(struct pcn_node *node)
+{
+	if (time_before(jiffies, READ_ONCE(node->scan_at)))
+		return;
+	WRITE_ONCE(node->scan_at, jiffies + PCN_NODE_SCAN_JIFFIES);
+	pcn_node_scan_soon(node->self);
+}
+
+/**
+ * pcn_node_suspect() - a node sent something that cannot be
+ * @node: the node; the caller holds the lock of a poller
+ * @rejected: how often that happened on the channel in this incarnation
+ *
+ * A kernel that works never does, so after a number of times nothing of it is looked at any more until it is
+ * started again.
+ */
+void pcn_node_suspect(struct pcn_node *node, u64 rejected)
+{
+	pr_warn_ratelimited("node %u sends messages that cannot be: %llu so far\n", node->id, rejected);
+	if (rejected < PCN_NODE_REJECTS || READ_ONCE(node->shut))
+		return;
+	WRITE_ONCE(node->shut, true);
+	pr_err("node %u: its channels are shut until it is started again\n", node->id);
+	pcn_node_scan_soon(node->self);
+}
+
+/* A node only goes forward within an epoch; whoever goes back is not believed. */
+static int pcn_node_rank(u32 state)
+{
+	switch (state) {
+	case POPCORN_NODE_STATE_EXPECTED:
+		return 1;
+	case POPCORN_NODE_STATE_JOINING:
+		return 2;
+	case POPCORN_NODE_STATE_UP:
+	case POPCORN_NODE_STATE_HUNG:
+		return 3;
+	case POPCORN_NODE_STATE_LEFT:
+	case POPCORN_NODE_STATE_STOPPED:
+	case POPCORN_NODE_STATE_CRASHED:
+		return 4;
+	default:
+		return 0;
+	}
+}
+
+static bool pcn_node_believes(const struct pcn_node *node, u32 state, u32 epoch)
+{
+	/* A node calls itself nothing of the kind: that is how others see it. */
+	if (state == POPCORN_NODE_STATE_HUNG || state > POPCORN_NODE_STATE_HUNG)
+		return false;
+	/* The primary writes epochs, and who is absent or expected; whoever changes that is not believed. */
+	if (!node->self->id)
+		return epoch == node->epoch && pcn_node_rank(state) > pcn_node_rank(node->state);
+	return epoch != node->epoch || state == POPCORN_NODE_STATE_ABSENT ||
+	       pcn_node_rank(state) > pcn_node_rank(node->state);
+}
+
+static void pcn_node_enter(struct pcn_node *node, u32 state, u32 epoch)
+{
+	struct pcn_shm_node *shm = pcn_fabric_node(node->id);
+
+	if (node->reachable)
+		pcn_node_disconnect(node);
+	WRITE_ONCE(node->epoch, epoch);
+	WRITE_ONCE(node->state, state);
+	if (node->self->id) {
+		pcn_node_copy_text(node->name, sizeof(node->name), shm->name, sizeof(shm->name));
+		pcn_node_read_apic_ids(node->apic_ids, shm);
+	}
+	if (state == POPCORN_NODE_STATE_UP)
+		pcn_node_connect(node);
+	else if (state == POPCORN_NODE_STATE_ABSENT)
+		pcn_channel_forget(node);
+	pcn_node_announce(node);
 }
 
 /* Returns true if the host has to hear of it. */
@@ -185,50 +284,75 @@ static bool pcn_node_look(struct pcn_node *node)
 	struct pcn_shm_node *shm = pcn_fabric_node(node->id);
 	u32 state = READ_ONCE(shm->state), epoch = READ_ONCE(shm->epoch);
 
-	if (state > POPCORN_NODE_STATE_CRASHED)
-		return false;
-	/* The primary made the epoch; whoever changes it in the slot is not believed. */
-	if (!pcn_local.id && epoch != node->epoch)
-		return false;
-	if (state == node->state && epoch == node->epoch) {
+	if (node->shut && node->reachable) {
+		pcn_node_disconnect(node);
+		pcn_node_announce(node);
+	}
+	if (epoch == node->epoch &&
+	    (state == node->state ||
+	     (state == POPCORN_NODE_STATE_UP && node->state == POPCORN_NODE_STATE_HUNG))) {
 		if (node->reachable && pcn_node_changed(node))
 			pcn_service_look(node);
 		return false;
 	}
+	if (!pcn_node_believes(node, state, epoch))
+		return false;
+	pcn_node_enter(node, state, epoch);
+	return true;
+}
 
-	if (node->reachable)
-		pcn_node_disconnect(node);
-	WRITE_ONCE(node->epoch, epoch);
-	WRITE_ONCE(node->state, state);
-	if (pcn_local.id) {
-		pcn_node_copy_text(node->name, sizeof(node->name), shm->name, sizeof(shm->name));
-		pcn_node_read_apic_ids(node->apic_ids, shm);
+/* Once in a tick. Returns true if the host has to hear of it. */
+static bool pcn_node_feel_pulse(struct pcn_node *node)
+{
+	u64 heartbeat = READ_ONCE(pcn_fabric_node(node->id)->heartbeat);
+
+	if (heartbeat != node->heartbeat) {
+		node->heartbeat = heartbeat;
+		node->still = 0;
+	} else if (node->still < PCN_NODE_HUNG_TICKS) {
+		node->still++;
 	}
-	if (state == POPCORN_NODE_STATE_UP)
-		pcn_node_connect(node);
+	if (node->state == POPCORN_NODE_STATE_UP && node->still == PCN_NODE_HUNG_TICKS) {
+		pr_warn("node %u gives no sign of life\n", node->id);
+		WRITE_ONCE(node->state, POPCORN_NODE_STATE_HUNG);
+		if (node->reachable)
+			pcn_node_disconnect(node);
+	} else if (node->state == POPCORN_NODE_STATE_HUNG && !node->still) {
+		/* It was only slow: what it had sent meanwhile is still in its channels. */
+		pr_info("node %u is alive again\n", node->id);
+		WRITE_ONCE(node->state, POPCORN_NODE_STATE_UP);
+		if (!node->shut)
+			pcn_node_resume(node);
+	} else {
+		return false;
+	}
 	pcn_node_announce(node);
 	return true;
 }
 
-static void pcn_node_scan(struct work_struct *work)
+static void pcn_node_scan_all(struct pcn_self *self, bool tick)
 {
-	static char reason[PCN_SHM_REASON_BYTES]; /* too large for the stack; the queue is ordered */
+	static char reason[PCN_SHM_REASON_BYTES]; /* too large for the stack; only pcn_main has a host */
 	bool tell;
 	u32 id;
 
-	for (id = 0; id < PCN_NODES; id++) {
-		struct pcn_node *node = &pcn_nodes[id];
+	for (id = 0; id < pcn_fabric.nr_nodes; id++) {
+		struct pcn_node *node = &self->node[id];
 		u32 state;
 
 		mutex_lock(&pcn_node_mutex);
-		if (!pcn_local.live || id >= pcn_fabric.nr_nodes || id == pcn_local.id) {
+		if (!self->live || id == self->id) {
 			mutex_unlock(&pcn_node_mutex);
 			continue;
 		}
 		tell = pcn_node_look(node);
+		if (tick)
+			tell |= pcn_node_feel_pulse(node);
+		tell &= self == &pcn_main;
 		state = node->state;
-		pcn_node_copy_text(reason, sizeof(reason), pcn_fabric_node(id)->reason,
-				   sizeof(reason));
+		if (tell)
+			pcn_node_copy_text(reason, sizeof(reason), pcn_fabric_node(id)->reason,
+					   sizeof(reason));
 		mutex_unlock(&pcn_node_mutex);
 		/* Outside the lock: the host calls back into this file. */
 		if (tell)
@@ -236,65 +360,106 @@ static void pcn_node_scan(struct work_struct *work)
 	}
 }
 
+static void pcn_node_scan(struct work_struct *work)
+{
+	pcn_node_scan_all(container_of(work, struct pcn_self, scan), false);
+}
+
 static void pcn_node_tick(struct work_struct *work)
 {
-	struct pcn_shm_node *shm = pcn_fabric_node(pcn_local.id);
+	struct pcn_self *self = container_of(to_delayed_work(work), struct pcn_self, tick);
 
-	WRITE_ONCE(shm->heartbeat, rdtsc_ordered());
-	if (!pcn_local.id)
+	WRITE_ONCE(pcn_fabric_node(self->id)->heartbeat, rdtsc_ordered());
+	if (!self->id)
 		pcn_fabric_publish_clock();
-	pcn_node_scan(NULL);
+	pcn_node_scan_all(self, true);
+	pcn_channel_tick(self);
 	/* A doorbell that went to a CPU which was just leaving is not lost for longer than this. */
-	pcn_channel_poll_soon();
-	queue_delayed_work(pcn_node_wq, &pcn_node_tick_work, msecs_to_jiffies(PCN_NODE_TICK_MS));
+	pcn_poller_look_at_all(self);
+	queue_delayed_work(self->wq, &self->tick, msecs_to_jiffies(PCN_NODE_TICK_MS));
 }
 
-static void pcn_node_fill_slot(struct pcn_shm_node *shm)
+static void pcn_node_fill_slot(struct pcn_self *self)
 {
+	struct pcn_shm_node *shm = pcn_fabric_node(self->id);
+
 	strscpy(shm->release, init_utsname()->release, sizeof(shm->release));
 	strscpy(shm->machine, init_utsname()->machine, sizeof(shm->machine));
-	shm->nr_cpus = num_online_cpus();
-	shm->nr_queues = PCN_QUEUES;
+	WRITE_ONCE(shm->nr_cpus, num_online_cpus());
+	WRITE_ONCE(shm->nr_queues, self->nr_queues);
 	shm->joined = rdtsc_ordered();
 	WRITE_ONCE(shm->heartbeat, shm->joined);
-	pcn_service_publish(shm);
+	pcn_service_publish(self, shm);
 }
 
-static int pcn_node_go_live(void)
+static void pcn_node_unfill_slot(struct pcn_self *self)
 {
-	struct pcn_node *self = &pcn_nodes[pcn_local.id];
+	pcn_doorbell_stop(self);
+	pcn_poller_stop(self);
+	destroy_workqueue(self->wq);
+	pcn_service_withdraw(self);
+	pcn_channel_free(self);
+}
+
+static int pcn_node_go_live(struct pcn_self *self)
+{
+	struct pcn_node *own = &self->node[self->id];
 	int ret;
 
-	pcn_node_wq = alloc_ordered_workqueue("popcorn", WQ_MEM_RECLAIM);
-	if (!pcn_node_wq)
-		return -ENOMEM;
-	ret = pcn_channel_start();
+	self->nr_queues = min(pcn_fabric.nr_queues, num_online_cpus());
+	ret = pcn_channel_setup(self);
 	if (ret)
-		goto err_channel;
-	ret = pcn_doorbell_start(pcn_channel_doorbell);
+		return ret;
+	self->wq = alloc_ordered_workqueue("popcorn", WQ_MEM_RECLAIM | WQ_HIGHPRI);
+	if (!self->wq) {
+		ret = -ENOMEM;
+		goto err_wq;
+	}
+	ret = pcn_poller_start(self);
+	if (ret)
+		goto err_poller;
+	ret = pcn_doorbell_start(self);
 	if (ret)
 		goto err_doorbell;
+	/* As long a look as the doorbell that it may save costs, there and back. A node in the same kernel
+	 * would take the CPU away from the very sender that it waits for.
+	 */
+	if (pcn_fabric.phys)
+		pcn_poller_set_window(self, clamp_val(2 * pcn_doorbell_cost(), tsc_khz / 200, tsc_khz / 4));
 	mutex_lock(&pcn_node_mutex);
-	pcn_node_fill_slot(pcn_fabric_node(pcn_local.id));
-	self->epoch = pcn_local.epoch;
-	self->state = POPCORN_NODE_STATE_UP;
+	pcn_node_fill_slot(self);
+	own->epoch = self->epoch;
+	own->state = POPCORN_NODE_STATE_UP;
 	mutex_unlock(&pcn_node_mutex);
 	return 0;
 
 err_doorbell:
-	pcn_channel_stop();
-err_channel:
-	destroy_workqueue(pcn_node_wq);
+	pcn_poller_stop(self);
+err_poller:
+	destroy_workqueue(self->wq);
+err_wq:
+	pcn_channel_free(self);
 	return ret;
 }
 
-static void pcn_node_start_ticking(void)
+static void pcn_node_start_ticking(struct pcn_self *self)
 {
 	mutex_lock(&pcn_node_mutex);
-	WRITE_ONCE(pcn_local.live, true);
-	pcn_node_announce(&pcn_nodes[pcn_local.id]);
+	WRITE_ONCE(self->live, true);
+	WRITE_ONCE(pcn_selves[self->id], self);
+	pcn_node_announce(&self->node[self->id]);
 	mutex_unlock(&pcn_node_mutex);
-	queue_delayed_work(pcn_node_wq, &pcn_node_tick_work, 0);
+	queue_delayed_work(self->wq, &self->tick, 0);
+}
+
+/* Peers look at our slot. */
+static void pcn_node_tell_peers(struct pcn_self *self)
+{
+	u32 id;
+
+	for (id = 0; id < pcn_fabric.nr_nodes; id++)
+		if (READ_ONCE(self->node[id].reachable))
+			pcn_channel_wake_peer(&self->node[id].channel[0], false);
 }
 
 /**
@@ -307,18 +472,44 @@ int pcn_node_join_as_primary(void)
 	struct pcn_shm_node *shm = pcn_fabric_node(0);
 	int ret;
 
-	pcn_local.id = 0;
-	pcn_local.epoch = 1;
+	pcn_main.id = 0;
+	pcn_main.epoch = 1;
 	shm->epoch = 1;
 	strscpy(shm->name, "primary", sizeof(shm->name));
-	strscpy(pcn_nodes[0].name, "primary", sizeof(pcn_nodes[0].name));
-	ret = pcn_node_go_live();
+	strscpy(pcn_main.node[0].name, "primary", sizeof(pcn_main.node[0].name));
+	ret = pcn_node_go_live(&pcn_main);
 	if (ret)
 		return ret;
 	pcn_node_own_cpus_changed();
 	smp_store_release(&shm->state, POPCORN_NODE_STATE_UP);
-	pcn_node_start_ticking();
+	pcn_node_start_ticking(&pcn_main);
 	return 0;
+}
+
+/* Nobody is told: the slot says it. */
+static void pcn_node_stop_self(struct pcn_self *self)
+{
+	u32 id;
+
+	mutex_lock(&pcn_node_mutex);
+	for (id = 0; id < pcn_fabric.nr_nodes; id++)
+		if (self->node[id].reachable)
+			pcn_node_disconnect(&self->node[id]);
+	WRITE_ONCE(self->live, false);
+	self->node[self->id].state = POPCORN_NODE_STATE_ABSENT;
+	pcn_node_announce(&self->node[self->id]);
+	WRITE_ONCE(pcn_selves[self->id], NULL);
+	mutex_unlock(&pcn_node_mutex);
+
+	synchronize_rcu(); /* senders that saw it live are done, */
+	while (atomic_read(&self->sleepers)) /* or asleep, and were woken when their peer went */
+		msleep(1);
+	cancel_delayed_work_sync(&self->tick);
+	cancel_work_sync(&self->scan);
+	cancel_work_sync(&self->grow);
+	for (id = 0; id < PCN_NODES; id++)
+		self->node[id].state = POPCORN_NODE_STATE_ABSENT;
+	pcn_node_unfill_slot(self);
 }
 
 /**
@@ -332,36 +523,37 @@ int pcn_node_leave_as_primary(void)
 
 	mutex_lock(&pcn_node_mutex);
 	for (id = 1; id < pcn_fabric.nr_nodes; id++) {
-		if (pcn_nodes[id].state != POPCORN_NODE_STATE_ABSENT) {
+		if (pcn_main.node[id].state != POPCORN_NODE_STATE_ABSENT) {
 			mutex_unlock(&pcn_node_mutex);
 			return -EBUSY;
 		}
 	}
-	WRITE_ONCE(pcn_local.live, false);
-	pcn_nodes[0].state = POPCORN_NODE_STATE_ABSENT;
-	pcn_node_announce(&pcn_nodes[0]);
 	mutex_unlock(&pcn_node_mutex);
-
-	synchronize_rcu(); /* senders that saw it live are done */
-	pcn_doorbell_stop();
-	pcn_channel_stop();
-	cancel_delayed_work_sync(&pcn_node_tick_work);
-	destroy_workqueue(pcn_node_wq);
-	pcn_service_withdraw();
+	pcn_node_stop_self(&pcn_main);
 	return 0;
 }
 
+static void pcn_node_set_clock(void)
+{
+	struct timespec64 now;
+
+	if (pcn_fabric_read_clock(&now))
+		do_settimeofday64(&now);
+	else
+		pr_warn("the primary tells no time: this kernel's clock is not set\n");
+}
+
 /**
- * pcn_node_join() - register this kernel in the slot that the primary prepared for it
+ * pcn_node_join() - register in the slot that the primary prepared
+ * @self: who
  * @id: its node id
  *
  * Return: 0, -EINVAL for an id that cannot be, -EBUSY if the slot does not expect anybody or another
  * kernel was faster, or what starting channels and doorbells gave.
  */
-int pcn_node_join(u32 id)
+int pcn_node_join(struct pcn_self *self, u32 id)
 {
 	struct pcn_shm_node *shm;
-	struct timespec64 now;
 	u32 expected = POPCORN_NODE_STATE_EXPECTED;
 	int ret;
 
@@ -370,38 +562,41 @@ int pcn_node_join(u32 id)
 		return -EINVAL;
 	}
 	shm = pcn_fabric_node(id);
-	if (READ_ONCE(shm->state) != expected) {
-		pr_err("node slot %u expects no kernel (state %u): is another one in it?\n", id,
-		       READ_ONCE(shm->state));
+	/* First of all: whoever comes second must not write into it. */
+	if (!try_cmpxchg(&shm->state, &expected, POPCORN_NODE_STATE_JOINING)) {
+		pr_err("node slot %u expects no kernel (state %u): is another one in it?\n", id, expected);
 		return -EBUSY;
 	}
-	pcn_local.id = id;
-	pcn_local.epoch = READ_ONCE(shm->epoch);
-	pcn_node_copy_text(pcn_nodes[id].name, sizeof(pcn_nodes[id].name), shm->name,
-			   sizeof(shm->name));
-	pcn_node_read_apic_ids(pcn_nodes[id].apic_ids, shm);
-	if (pcn_fabric_read_clock(&now))
-		do_settimeofday64(&now);
-	else
-		pr_warn("the primary tells no time: this kernel's clock is not set\n");
+	self->id = id;
+	self->epoch = READ_ONCE(shm->epoch);
+	pcn_node_copy_text(self->node[id].name, sizeof(self->node[id].name), shm->name, sizeof(shm->name));
+	pcn_node_read_apic_ids(self->node[id].apic_ids, shm);
+	if (pcn_fabric.phys)
+		pcn_node_set_clock();
 
-	ret = pcn_node_go_live();
-	if (ret)
+	ret = pcn_node_go_live(self);
+	if (ret) {
+		/* The slot stays as it is until it is prepared again: half of it may be written. */
+		strscpy(shm->reason, "could not join", sizeof(shm->reason));
+		smp_store_release(&shm->state, POPCORN_NODE_STATE_LEFT);
 		return ret;
-	if (!try_cmpxchg(&shm->state, &expected, POPCORN_NODE_STATE_UP)) {
-		pr_err("node slot %u was taken by another kernel\n", id);
-		pcn_doorbell_stop();
-		pcn_channel_stop();
-		destroy_workqueue(pcn_node_wq);
-		pcn_service_withdraw();
-		return -EBUSY;
 	}
-	pcn_node_start_ticking();
-	flush_delayed_work(&pcn_node_tick_work); /* the peers are known when this returns */
-	for (id = 0; id < pcn_fabric.nr_nodes; id++)
-		if (pcn_nodes[id].reachable)
-			pcn_doorbell_ring(&pcn_nodes[id]);
+	smp_store_release(&shm->state, POPCORN_NODE_STATE_UP);
+	pcn_node_start_ticking(self);
+	flush_delayed_work(&self->tick); /* the peers are known when this returns */
+	pcn_node_tell_peers(self);
 	return 0;
+}
+
+/**
+ * pcn_node_leave() - give the slot up, in order
+ * @self: who joined
+ */
+void pcn_node_leave(struct pcn_self *self)
+{
+	WRITE_ONCE(pcn_fabric_node(self->id)->state, POPCORN_NODE_STATE_LEFT);
+	pcn_node_tell_peers(self);
+	pcn_node_stop_self(self);
 }
 
 /**
@@ -414,18 +609,15 @@ int pcn_node_join(u32 id)
  */
 void pcn_node_tell_end(u32 state, const char *reason)
 {
-	struct pcn_shm_node *shm = pcn_fabric_node(pcn_local.id);
-	u32 id;
-
+	struct pcn_shm_node *shm = pcn_fabric_node(pcn_main.id);
 	u32 state_now = READ_ONCE(shm->state);
 
-	if (state_now != POPCORN_NODE_STATE_UP && state_now != POPCORN_NODE_STATE_EXPECTED)
+	if (state_now != POPCORN_NODE_STATE_UP && state_now != POPCORN_NODE_STATE_EXPECTED &&
+	    state_now != POPCORN_NODE_STATE_JOINING)
 		return;
 	strscpy(shm->reason, reason, sizeof(shm->reason));
 	smp_store_release(&shm->state, state);
-	for (id = 0; id < pcn_fabric.nr_nodes; id++)
-		if (READ_ONCE(pcn_nodes[id].reachable))
-			pcn_doorbell_ring(&pcn_nodes[id]);
+	pcn_node_tell_peers(&pcn_main);
 }
 
 /**
@@ -446,9 +638,9 @@ int pcn_node_prepare(u32 id, const char *name, const u32 *apic_ids, unsigned int
 	struct pcn_node *node;
 	struct pcn_shm_node *shm;
 	unsigned int i;
-	u32 peer;
+	u32 peer, queue;
 
-	if (!pcn_local.live)
+	if (!pcn_main.live)
 		return -ENODEV;
 	if (!id || id >= pcn_fabric.nr_nodes)
 		return -EINVAL;
@@ -456,7 +648,7 @@ int pcn_node_prepare(u32 id, const char *name, const u32 *apic_ids, unsigned int
 		if (apic_ids[i] >= PCN_APIC_IDS_MAX)
 			return -EINVAL;
 
-	node = &pcn_nodes[id];
+	node = &pcn_main.node[id];
 	shm = pcn_fabric_node(id);
 	mutex_lock(&pcn_node_mutex);
 	if (node->reachable)
@@ -467,10 +659,11 @@ int pcn_node_prepare(u32 id, const char *name, const u32 *apic_ids, unsigned int
 	smp_store_release(&shm->epoch, node->epoch);
 	memset((void *)shm + offsetof(struct pcn_shm_node, name), 0,
 	       pcn_fabric.node_bytes - offsetof(struct pcn_shm_node, name));
-	for (peer = 0; peer < pcn_fabric.nr_nodes; peer++) {
-		pcn_ring_clear(pcn_fabric_channel(id, peer), pcn_fabric.ring_slots);
-		pcn_ring_clear(pcn_fabric_channel(peer, id), pcn_fabric.ring_slots);
-	}
+	for (peer = 0; peer < pcn_fabric.nr_nodes; peer++)
+		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
+			pcn_ring_clear(pcn_fabric_channel(id, peer, queue), pcn_fabric.ring_slots);
+			pcn_ring_clear(pcn_fabric_channel(peer, id, queue), pcn_fabric.ring_slots);
+		}
 	strscpy(shm->name, name, sizeof(shm->name));
 	strscpy(node->name, name, sizeof(node->name));
 	bitmap_zero(node->apic_ids, PCN_APIC_IDS_MAX);
@@ -492,28 +685,34 @@ EXPORT_SYMBOL_GPL(pcn_node_prepare);
  */
 void pcn_node_retire(u32 id)
 {
-	struct pcn_node *node = &pcn_nodes[id];
+	struct pcn_node *node = &pcn_main.node[id];
 
 	mutex_lock(&pcn_node_mutex);
 	if (node->reachable)
 		pcn_node_disconnect(node);
 	WRITE_ONCE(pcn_fabric_node(id)->state, POPCORN_NODE_STATE_ABSENT);
 	node->state = POPCORN_NODE_STATE_ABSENT;
+	node->shut = false;
+	pcn_channel_forget(node);
 	pcn_node_announce(node);
 	mutex_unlock(&pcn_node_mutex);
 }
 EXPORT_SYMBOL_GPL(pcn_node_retire);
 
 /**
- * pcn_node_setup() - once, when the module is loaded
+ * pcn_node_setup() - once for each node that is to be in this kernel
+ * @self: zeroed
  */
-void pcn_node_setup(void)
+void pcn_node_setup(struct pcn_self *self)
 {
 	u32 id;
 
+	INIT_WORK(&self->scan, pcn_node_scan);
+	INIT_DELAYED_WORK(&self->tick, pcn_node_tick);
+	INIT_WORK(&self->grow, pcn_channel_grow);
 	for (id = 0; id < PCN_NODES; id++) {
-		pcn_nodes[id].id = id;
-		spin_lock_init(&pcn_nodes[id].tx_lock);
-		spin_lock_init(&pcn_nodes[id].rx_lock);
+		self->node[id].self = self;
+		self->node[id].id = id;
+		spin_lock_init(&self->node[id].meet_lock);
 	}
 }

@@ -18,6 +18,8 @@ static const char *const pcn_sysfs_states[] = {
 	[POPCORN_NODE_STATE_LEFT] = "left",
 	[POPCORN_NODE_STATE_STOPPED] = "stopped",
 	[POPCORN_NODE_STATE_CRASHED] = "crashed",
+	[POPCORN_NODE_STATE_JOINING] = "joining",
+	[POPCORN_NODE_STATE_HUNG] = "hung",
 };
 
 static ssize_t name_show(struct device *dev, struct device_attribute *attr, char *buf)

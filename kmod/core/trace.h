@@ -112,6 +112,77 @@ TRACE_EVENT(popcorn_msg_delivered,
 		  __entry->delivered)
 );
 
+TRACE_EVENT(popcorn_poll,
+	TP_PROTO(u32 node, u32 queue, u32 work, u32 budget, u64 begin, u64 end),
+	TP_ARGS(node, queue, work, budget, begin, end),
+	TP_STRUCT__entry(
+		__field(u32, node)
+		__field(u32, queue)
+		__field(u32, work)
+		__field(u32, budget)
+		__field(u64, begin)
+		__field(u64, end)
+	),
+	TP_fast_assign(
+		__entry->node = node;
+		__entry->queue = queue;
+		__entry->work = work;
+		__entry->budget = budget;
+		__entry->begin = begin;
+		__entry->end = end;
+	),
+	TP_printk("node=%u queue=%u work=%u budget=%u begin=%llu end=%llu", __entry->node, __entry->queue,
+		  __entry->work, __entry->budget, __entry->begin, __entry->end)
+);
+
+DECLARE_EVENT_CLASS(popcorn_channel,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u64 tsc),
+	TP_ARGS(src, dst, queue, tsc),
+	TP_STRUCT__entry(
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->tsc = tsc;
+	),
+	TP_printk("src=%u dst=%u queue=%u tsc=%llu", __entry->src, __entry->dst, __entry->queue,
+		  __entry->tsc)
+);
+
+DEFINE_EVENT(popcorn_channel, popcorn_channel_full,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u64 tsc),
+	TP_ARGS(src, dst, queue, tsc)
+);
+
+DEFINE_EVENT(popcorn_channel, popcorn_channel_room,
+	TP_PROTO(u32 src, u32 dst, u32 queue, u64 tsc),
+	TP_ARGS(src, dst, queue, tsc)
+);
+
+TRACE_EVENT(popcorn_service_peer,
+	TP_PROTO(u32 node, u32 peer, u32 service, bool up),
+	TP_ARGS(node, peer, service, up),
+	TP_STRUCT__entry(
+		__field(u32, node)
+		__field(u32, peer)
+		__field(u32, service)
+		__field(bool, up)
+	),
+	TP_fast_assign(
+		__entry->node = node;
+		__entry->peer = peer;
+		__entry->service = service;
+		__entry->up = up;
+	),
+	TP_printk("node=%u peer=%u service=%u up=%d", __entry->node, __entry->peer, __entry->service,
+		  __entry->up)
+);
+
 TRACE_EVENT(popcorn_node_state,
 	TP_PROTO(u32 node, u32 epoch, u32 state),
 	TP_ARGS(node, epoch, state),

@@ -658,6 +658,9 @@ static void pcn_kernel_node_event(u32 node, u32 state, const char *reason)
 		goto out;
 	switch (state) {
 	case POPCORN_NODE_STATE_UP:
+		/* Also told when a node that gave no sign of life for a while does so again. */
+		if (kernel->info.state != STATE(STARTING))
+			break;
 		kernel->info.join_us = ktime_us_delta(ktime_get(), kernel->sent_off);
 		pcn_kernel_enter(kernel, STATE(RUNNING), "");
 		break;

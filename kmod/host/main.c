@@ -16,7 +16,7 @@
 #include "memory.h"
 #include "watch.h"
 
-static unsigned int fabric_mb = 16;
+static unsigned int fabric_mb = 32;
 module_param(fabric_mb, uint, 0444);
 MODULE_PARM_DESC(fabric_mb, "size of the fabric's shared memory, MiB");
 

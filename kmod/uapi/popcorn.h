@@ -21,7 +21,23 @@
 #define POPCORN_NODES_MAX	16
 
 /* Most round trips that one ping request may ask for. */
-#define POPCORN_PING_BATCH_MAX	256
+#define POPCORN_PING_BATCH_MAX	4096
+
+/* Most ping requests that may be under way at once. */
+#define POPCORN_PING_WINDOW_MAX	256
+
+/* Longest payload of a ping, bytes; with its cookie it is the longest message. */
+#define POPCORN_PING_SIZE_MAX	131064
+
+/* Longest payload of a ping that is answered in place, bytes; with its cookie */
+/*   it fills a slot. */
+#define POPCORN_PING_CALL_SIZE_MAX	40
+
+/* Longest polling window that a node can be given, microseconds. */
+#define POPCORN_POLL_WINDOW_MAX	1000000
+
+/* Buckets of a latency histogram. */
+#define POPCORN_LATENCY_BUCKETS	32
 
 /* Leased memory comes in multiples of this, in bytes. */
 #define POPCORN_MEMORY_GRANULE	2097152
@@ -37,6 +53,10 @@
  * @POPCORN_NODE_STATE_STOPPED: Its kernel powered off, halted or rebooted, and
  *   a guard parked it.
  * @POPCORN_NODE_STATE_CRASHED: Its kernel panicked.
+ * @POPCORN_NODE_STATE_JOINING: Its kernel has claimed the slot and is
+ *   registering.
+ * @POPCORN_NODE_STATE_HUNG: Gave no sign of life for some seconds; nothing is
+ *   sent to it, and what is in its channels waits.
  */
 enum popcorn_node_state {
 	POPCORN_NODE_STATE_ABSENT,
@@ -45,6 +65,8 @@ enum popcorn_node_state {
 	POPCORN_NODE_STATE_LEFT,
 	POPCORN_NODE_STATE_STOPPED,
 	POPCORN_NODE_STATE_CRASHED,
+	POPCORN_NODE_STATE_JOINING,
+	POPCORN_NODE_STATE_HUNG,
 };
 
 /**
@@ -85,6 +107,20 @@ enum popcorn_memory_backend {
 };
 
 /**
+ * enum popcorn_latency_stage - What the latency histograms of a channel tell
+ *   apart.
+ * @POPCORN_LATENCY_STAGE_DELIVER: From a message's time stamp to its delivery.
+ * @POPCORN_LATENCY_STAGE_DOORBELL: From ringing the doorbell to its interrupt.
+ * @POPCORN_LATENCY_STAGE_POLL: From the interrupt to the poll that it asked
+ *   for.
+ */
+enum popcorn_latency_stage {
+	POPCORN_LATENCY_STAGE_DELIVER,
+	POPCORN_LATENCY_STAGE_DOORBELL,
+	POPCORN_LATENCY_STAGE_POLL,
+};
+
+/**
  * enum popcorn_a_fabric - Attributes of the set `fabric`.
  * @POPCORN_A_FABRIC_PHYS: (u64) Physical address of the fabric, bytes.
  * @POPCORN_A_FABRIC_SIZE: (u64) Size of the fabric, bytes.
@@ -96,6 +132,13 @@ enum popcorn_memory_backend {
  *   nodes share, kHz.
  * @POPCORN_A_FABRIC_HOST: (flag) popcorn_host is loaded, kernels can be started
  *   from here.
+ * @POPCORN_A_FABRIC_NR_QUEUES: (u32) Channels for each ordered pair of nodes.
+ * @POPCORN_A_FABRIC_RING_SLOTS: (u32) Messages that each channel holds as it is
+ *   laid out.
+ * @POPCORN_A_FABRIC_AREA_BYTES: (u64) Room that each node has for what fits no
+ *   slot, bytes.
+ * @POPCORN_A_FABRIC_LOOPBACK: (flag) The fabric is inside this kernel, all of
+ *   its nodes are.
  */
 enum popcorn_a_fabric {
 	POPCORN_A_FABRIC_PHYS = 1,
@@ -105,9 +148,13 @@ enum popcorn_a_fabric {
 	POPCORN_A_FABRIC_NR_NODES,
 	POPCORN_A_FABRIC_TSC_KHZ,
 	POPCORN_A_FABRIC_HOST,
+	POPCORN_A_FABRIC_NR_QUEUES,
+	POPCORN_A_FABRIC_RING_SLOTS,
+	POPCORN_A_FABRIC_AREA_BYTES,
+	POPCORN_A_FABRIC_LOOPBACK,
 };
 
-#define POPCORN_A_FABRIC_MAX	POPCORN_A_FABRIC_HOST
+#define POPCORN_A_FABRIC_MAX	POPCORN_A_FABRIC_LOOPBACK
 
 /**
  * enum popcorn_a_node - Attributes of the set `node`.
@@ -133,6 +180,17 @@ enum popcorn_a_fabric {
  * @POPCORN_A_NODE_REJECTED: (u64) Messages from the node that failed a check
  *   and were not delivered.
  * @POPCORN_A_NODE_SELF: (flag) This node is the kernel that answers.
+ * @POPCORN_A_NODE_SHUT: (flag) Its channels were shut because it sent garbage;
+ *   they open when it comes back in a new epoch.
+ * @POPCORN_A_NODE_WINDOW_MAX: (u32) Longest time that the node polls before it
+ *   sleeps, microseconds; 0 never polls. Told of the kernel that answers only.
+ * @POPCORN_A_NODE_THREADED: (u32) 1 if the node polls in kernel threads, 0 if
+ *   in softirqs. Told of the kernel that answers only.
+ * @POPCORN_A_NODE_DOORBELL_COST: (u32) What it costs the node to be woken by a
+ *   doorbell, measured when it joined, nanoseconds. Told of the kernel that
+ *   answers only.
+ * @POPCORN_A_NODE_UNANSWERED: (u64) Pings from the node whose answers found no
+ *   room for so long that they were given up.
  */
 enum popcorn_a_node {
 	POPCORN_A_NODE_ID = 1,
@@ -151,9 +209,14 @@ enum popcorn_a_node {
 	POPCORN_A_NODE_DOORBELLS_SENT,
 	POPCORN_A_NODE_REJECTED,
 	POPCORN_A_NODE_SELF,
+	POPCORN_A_NODE_SHUT,
+	POPCORN_A_NODE_WINDOW_MAX,
+	POPCORN_A_NODE_THREADED,
+	POPCORN_A_NODE_DOORBELL_COST,
+	POPCORN_A_NODE_UNANSWERED,
 };
 
-#define POPCORN_A_NODE_MAX	POPCORN_A_NODE_SELF
+#define POPCORN_A_NODE_MAX	POPCORN_A_NODE_UNANSWERED
 
 /**
  * enum popcorn_a_kernel - Attributes of the set `kernel`.
@@ -226,17 +289,28 @@ enum popcorn_a_kernel {
 /**
  * enum popcorn_a_ping - Attributes of the set `ping`.
  * @POPCORN_A_PING_NODE_ID: (u32) Node to ping.
- * @POPCORN_A_PING_COUNT: (u32) Round trips to make, one after the other.
+ * @POPCORN_A_PING_COUNT: (u32) Round trips to make.
  * @POPCORN_A_PING_SIZE: (u32) Bytes of payload that go there and come back,
  *   besides the cookie; 16 unless told otherwise.
  * @POPCORN_A_PING_TIMEOUT: (u32) Time to wait for each answer, milliseconds;
  *   1000 unless told otherwise.
- * @POPCORN_A_PING_INTERVAL: (u32) Pause between two round trips, microseconds;
- *   none unless told otherwise.
+ * @POPCORN_A_PING_INTERVAL: (u32) Time from one request to the next,
+ *   microseconds; a request whose turn is over follows at once. None unless
+ *   told otherwise.
  * @POPCORN_A_PING_RTT: (u64, any number of times) A round trip that was
  *   answered, TSC cycles.
  * @POPCORN_A_PING_SENT: (u32) Requests that were sent.
  * @POPCORN_A_PING_LOST: (u32) Requests that were not answered in time.
+ * @POPCORN_A_PING_WINDOW: (u32) Requests that may be under way at once; 1
+ *   unless told otherwise.
+ * @POPCORN_A_PING_CALL: (flag) The request is a call, answered in its own slot;
+ *   one at a time, and size is at most 40.
+ * @POPCORN_A_PING_BUSY: (flag) Look for answers all the time instead of
+ *   sleeping until they come. Not for calls.
+ * @POPCORN_A_PING_ELAPSED: (u64) From the first request to the last answer, TSC
+ *   cycles; 0 if there was none.
+ * @POPCORN_A_PING_FULL: (u32) How often a request found no room and had to
+ *   wait.
  */
 enum popcorn_a_ping {
 	POPCORN_A_PING_NODE_ID = 1,
@@ -247,9 +321,111 @@ enum popcorn_a_ping {
 	POPCORN_A_PING_RTT,
 	POPCORN_A_PING_SENT,
 	POPCORN_A_PING_LOST,
+	POPCORN_A_PING_WINDOW,
+	POPCORN_A_PING_CALL,
+	POPCORN_A_PING_BUSY,
+	POPCORN_A_PING_ELAPSED,
+	POPCORN_A_PING_FULL,
 };
 
-#define POPCORN_A_PING_MAX	POPCORN_A_PING_LOST
+#define POPCORN_A_PING_MAX	POPCORN_A_PING_FULL
+
+/**
+ * enum popcorn_a_channel - Attributes of the set `channel`.
+ * @POPCORN_A_CHANNEL_NODE_ID: (u32) The other node.
+ * @POPCORN_A_CHANNEL_QUEUE: (u32) Which of the channels to and from it.
+ * @POPCORN_A_CHANNEL_SENT: (u64) Messages to it.
+ * @POPCORN_A_CHANNEL_SENT_BYTES: (u64) Their payload, bytes.
+ * @POPCORN_A_CHANNEL_RECEIVED: (u64) Messages from it.
+ * @POPCORN_A_CHANNEL_RECEIVED_BYTES: (u64) Their payload, bytes.
+ * @POPCORN_A_CHANNEL_DOORBELLS_SENT: (u64) Doorbells rung at its queue, for
+ *   messages.
+ * @POPCORN_A_CHANNEL_ROOM_DOORBELLS: (u64) Doorbells rung at its queue because
+ *   it waited for room.
+ * @POPCORN_A_CHANNEL_FULL: (u64) Sends that found no room.
+ * @POPCORN_A_CHANNEL_WAITS: (u64) Sends that slept until there was room.
+ * @POPCORN_A_CHANNEL_REJECTED: (u64) Messages from it that failed a check and
+ *   were not delivered.
+ * @POPCORN_A_CHANNEL_ANSWERED: (u64) Calls from it that were answered in place.
+ * @POPCORN_A_CHANNEL_RING_SLOTS: (u32) Messages that the ring to it holds.
+ * @POPCORN_A_CHANNEL_RING_SLOTS_FROM: (u32) Messages that the ring from it
+ *   holds.
+ * @POPCORN_A_CHANNEL_AREA_BYTES: (u64) Of this node's area, what that node has
+ *   not given back yet, bytes.
+ * @POPCORN_A_CHANNEL_ARMED: (flag) This node does not poll the channel; the
+ *   next message from there rings.
+ */
+enum popcorn_a_channel {
+	POPCORN_A_CHANNEL_NODE_ID = 1,
+	POPCORN_A_CHANNEL_QUEUE,
+	POPCORN_A_CHANNEL_SENT,
+	POPCORN_A_CHANNEL_SENT_BYTES,
+	POPCORN_A_CHANNEL_RECEIVED,
+	POPCORN_A_CHANNEL_RECEIVED_BYTES,
+	POPCORN_A_CHANNEL_DOORBELLS_SENT,
+	POPCORN_A_CHANNEL_ROOM_DOORBELLS,
+	POPCORN_A_CHANNEL_FULL,
+	POPCORN_A_CHANNEL_WAITS,
+	POPCORN_A_CHANNEL_REJECTED,
+	POPCORN_A_CHANNEL_ANSWERED,
+	POPCORN_A_CHANNEL_RING_SLOTS,
+	POPCORN_A_CHANNEL_RING_SLOTS_FROM,
+	POPCORN_A_CHANNEL_AREA_BYTES,
+	POPCORN_A_CHANNEL_ARMED,
+};
+
+#define POPCORN_A_CHANNEL_MAX	POPCORN_A_CHANNEL_ARMED
+
+/**
+ * enum popcorn_a_queue - Attributes of the set `queue`.
+ * @POPCORN_A_QUEUE_QUEUE: (u32) Which of this node's queues.
+ * @POPCORN_A_QUEUE_POLLS: (u64) Times that it was polled.
+ * @POPCORN_A_QUEUE_POLL_MESSAGES: (u64) Messages that the polls found.
+ * @POPCORN_A_QUEUE_DOORBELL_IRQS: (u64) Doorbells that interrupted it.
+ * @POPCORN_A_QUEUE_SPURIOUS: (u64) Of them, those that no message came with.
+ * @POPCORN_A_QUEUE_SLEEPS: (u64) Times that it stopped polling and asked for a
+ *   doorbell.
+ * @POPCORN_A_QUEUE_WINDOW: (u64) How long it polls for more before it sleeps,
+ *   at present, nanoseconds.
+ * @POPCORN_A_QUEUE_WINDOW_HITS: (u64) Times that a message came in the window
+ *   and saved a doorbell.
+ * @POPCORN_A_QUEUE_CPU: (u32) CPU that its doorbell interrupts.
+ * @POPCORN_A_QUEUE_IRQ: (u32) Number of that interrupt, as in /proc/interrupts.
+ */
+enum popcorn_a_queue {
+	POPCORN_A_QUEUE_QUEUE = 1,
+	POPCORN_A_QUEUE_POLLS,
+	POPCORN_A_QUEUE_POLL_MESSAGES,
+	POPCORN_A_QUEUE_DOORBELL_IRQS,
+	POPCORN_A_QUEUE_SPURIOUS,
+	POPCORN_A_QUEUE_SLEEPS,
+	POPCORN_A_QUEUE_WINDOW,
+	POPCORN_A_QUEUE_WINDOW_HITS,
+	POPCORN_A_QUEUE_CPU,
+	POPCORN_A_QUEUE_IRQ,
+};
+
+#define POPCORN_A_QUEUE_MAX	POPCORN_A_QUEUE_IRQ
+
+/**
+ * enum popcorn_a_latency - Attributes of the set `latency`.
+ * @POPCORN_A_LATENCY_SRC: (u32) Node that sent.
+ * @POPCORN_A_LATENCY_DST: (u32) Node that received, and counted.
+ * @POPCORN_A_LATENCY_QUEUE: (u32) Which of the channels between them.
+ * @POPCORN_A_LATENCY_STAGE: (u32) What was timed.
+ * @POPCORN_A_LATENCY_COUNT: (u64, any number of times) The histogram, 32
+ *   buckets: the i-th counts what took 2^i to 2^(i+1) - 1 TSC cycles, the last
+ *   one also what took longer.
+ */
+enum popcorn_a_latency {
+	POPCORN_A_LATENCY_SRC = 1,
+	POPCORN_A_LATENCY_DST,
+	POPCORN_A_LATENCY_QUEUE,
+	POPCORN_A_LATENCY_STAGE,
+	POPCORN_A_LATENCY_COUNT,
+};
+
+#define POPCORN_A_LATENCY_MAX	POPCORN_A_LATENCY_COUNT
 
 /**
  * enum popcorn_a_service - Attributes of the set `service`.
@@ -297,6 +473,16 @@ enum popcorn_a_service {
  * @POPCORN_CMD_KERNEL_RELEASED: A kernel's lease was given back; it is gone.
  * @POPCORN_CMD_SERVICE_GET: The services of every node that is up, this one
  *   included.
+ * @POPCORN_CMD_SERVICE_NTF: A node's service and this kernel's talk from now on
+ *   (then `peer` is there) or no longer.
+ * @POPCORN_CMD_CHANNEL_GET: The channels between this kernel and each node that
+ *   it has met, one for each queue.
+ * @POPCORN_CMD_QUEUE_GET: The queues of this kernel, which poll for messages.
+ * @POPCORN_CMD_LATENCY_GET: The latency histograms of all channels of the
+ *   fabric, whichever kernels they join, as the receivers keep them; without
+ *   those that are empty.
+ * @POPCORN_CMD_NODE_SET: Change how this kernel's node waits for messages. What
+ *   is not given stays.
  */
 enum popcorn_cmd {
 	POPCORN_CMD_FABRIC_GET = 1,
@@ -313,11 +499,17 @@ enum popcorn_cmd {
 	POPCORN_CMD_KERNEL_DEL,
 	POPCORN_CMD_KERNEL_RELEASED,
 	POPCORN_CMD_SERVICE_GET,
+	POPCORN_CMD_SERVICE_NTF,
+	POPCORN_CMD_CHANNEL_GET,
+	POPCORN_CMD_QUEUE_GET,
+	POPCORN_CMD_LATENCY_GET,
+	POPCORN_CMD_NODE_SET,
 };
 
-#define POPCORN_CMD_MAX	POPCORN_CMD_SERVICE_GET
+#define POPCORN_CMD_MAX	POPCORN_CMD_NODE_SET
 
 #define POPCORN_MCGRP_NODE	"node"
 #define POPCORN_MCGRP_KERNEL	"kernel"
+#define POPCORN_MCGRP_SERVICE	"service"
 
 #endif /* _UAPI_POPCORN_H */

@@ -7,12 +7,16 @@
  *
  *	+0			header
  *	+nodes_offset		nr_nodes node slots of node_bytes each
- *	+channels_offset	nr_nodes x nr_nodes channels of channel_bytes each; the channel from node s
- *				to node d has index s * nr_nodes + d
+ *	+channels_offset	nr_queues x nr_nodes x nr_nodes channels of channel_bytes each; that of queue q
+ *				from node s to node d has index (q * nr_nodes + s) * nr_nodes + d
+ *	+areas_offset		nr_nodes areas of area_bytes each: what a node sends that fits no slot, and
+ *				rings that have outgrown their channel
  *
  * Who writes what: the header and the head of each node slot belong to the primary, the rest of a slot to
- * the node; of a channel, @tx and the slots belong to the sender, @rx and @arm to the receiver (the sender
- * may clear @arm). No reader trusts any of it: read once, check, then use.
+ * the node, but for @queue, where the node's peers wake it; of a channel, @tx, @room and the slots belong to
+ * the sender, @rx, @arm and @latency to the receiver. Three exceptions: the sender takes @arm back when it
+ * rings, the receiver takes @room back when it does, and it answers a call in the slot of the call. A node's
+ * area is written by the node alone. No reader trusts any of it: read once, check, then use.
  */
 #ifndef _UAPI_POPCORN_SHM_H
 #define _UAPI_POPCORN_SHM_H
@@ -20,7 +24,7 @@
 #include <linux/types.h>
 
 #define PCN_SHM_MAGIC		0x004e524f43504f50ULL	/* "POPCORN" and a NUL */
-#define PCN_SHM_VERSION_MAJOR	2	/* another major: refuse to join */
+#define PCN_SHM_VERSION_MAJOR	3	/* another major: refuse to join */
 #define PCN_SHM_VERSION_MINOR	0
 #define PCN_SHM_VERSION		((PCN_SHM_VERSION_MAJOR << 16) | PCN_SHM_VERSION_MINOR)
 
@@ -31,10 +35,16 @@
 #define PCN_SHM_SERVICES	32	/* that one node can have */
 #define PCN_SHM_SERVICE_BYTES	32	/* of a service's name, with the NUL */
 #define PCN_SHM_SERVICE_HERE	0x80000000u
-#define PCN_SHM_DOORBELLS	8	/* queues that a node slot has doorbells for */
+#define PCN_SHM_QUEUES		8	/* that a node slot has room for */
 #define PCN_SHM_APIC_WORDS	64	/* map of a node's APIC IDs: 4096 bits */
 #define PCN_SHM_SLOT_BYTES	64	/* a cache line: one message is one ownership transfer */
 #define PCN_SHM_INLINE_BYTES	48	/* payload that fits a slot */
+#define PCN_SHM_HEAD_BYTES	40	/* payload that fits a slot which also tells of a body */
+#define PCN_SHM_BODY_BYTES	(128 << 10)	/* longest body of a message */
+#define PCN_SHM_UNIT_BYTES	1024	/* areas are given out in multiples of it */
+#define PCN_SHM_RING_SLOTS_MAX	(1 << 16)
+#define PCN_SHM_PENDING		64	/* senders that one queue can tell apart */
+#define PCN_SHM_BUCKETS		32
 
 /**
  * struct pcn_shm_header - start of the fabric
@@ -54,6 +64,8 @@
  * @clock_seq: odd while the primary writes the two below
  * @clock_tsc: a TSC value, and
  * @clock_ns: the wall clock (ns since 1970) at that moment
+ * @areas_offset: of the first area, a multiple of 4096
+ * @area_bytes: size of one, likewise
  */
 struct pcn_shm_header {
 	__aligned_u64 magic;
@@ -73,6 +85,8 @@ struct pcn_shm_header {
 	__u32 reserved;
 	__aligned_u64 clock_tsc;
 	__aligned_u64 clock_ns;
+	__aligned_u64 areas_offset;
+	__aligned_u64 area_bytes;
 };
 
 /**
@@ -102,6 +116,21 @@ struct pcn_shm_service {
 };
 
 /**
+ * struct pcn_shm_queue - how one queue of a node is woken
+ * @pending: a byte for each sender, set by it after it took back @arm of its channel; the node clears it
+ *	before it looks at that channel
+ * @asleep: 1 while the node wants a doorbell for the next byte that is set; who rings takes it back to 0
+ *
+ * A line each: senders write the one only when they wake a channel, and the node the other only when it
+ * falls asleep, so neither is touched while messages stream.
+ */
+struct pcn_shm_queue {
+	__u8 pending[PCN_SHM_PENDING];
+	__u32 asleep;
+	__u8 pad[60];
+};
+
+/**
  * struct pcn_shm_node - one node's slot
  * @state: enum popcorn_node_state; the primary sets expected and absent, the node the others
  * @epoch: grows each time the primary prepares the slot
@@ -117,6 +146,7 @@ struct pcn_shm_service {
  * @reason: why it stopped or crashed, NUL-terminated
  * @services_seq: grows with each change of @service
  * @service: what the node's peers can send to
+ * @queue: where its peers wake it
  */
 struct pcn_shm_node {
 	/* the primary's */
@@ -132,29 +162,80 @@ struct pcn_shm_node {
 	__u32 nr_queues;
 	char release[PCN_SHM_RELEASE_BYTES];
 	char machine[PCN_SHM_MACHINE_BYTES];
-	__aligned_u64 doorbell[PCN_SHM_DOORBELLS];
+	__aligned_u64 doorbell[PCN_SHM_QUEUES];
 	char reason[PCN_SHM_REASON_BYTES];
 	__u32 services_seq;
 	__u32 reserved_node;
 	struct pcn_shm_service service[PCN_SHM_SERVICES];
+	struct pcn_shm_queue queue[PCN_SHM_QUEUES];
 };
 
 /**
  * struct pcn_shm_slot - one message
- * @seq: tag of the channel's incarnation and message number; written last, so that it publishes the rest
- * @service: service id, as the receiver's table has it
- * @len: bytes of @data in use, at most PCN_SHM_INLINE_BYTES
- * @flags: must be 0
+ * @head: what it is, one word: sequence word (bits 0-31), service id as the receiver's table has it (32-47),
+ *	bytes of @data in use (48-55), flags (56-63). Written last, so that it publishes the rest
  * @tsc: when it was queued
- * @data: payload
+ * @data: payload; with PCN_SHM_FLAG_BODY the first 40 bytes of it and a struct pcn_shm_body in the last 8,
+ *	with PCN_SHM_FLAG_MOVE a struct pcn_shm_move
+ *
+ * The sequence word is the tag of the channel's incarnation (upper 12 bits) and the number of the message.
  */
 struct pcn_shm_slot {
-	__u32 seq;
-	__u16 service;
-	__u8 len;
-	__u8 flags;
+	__aligned_u64 head;
 	__aligned_u64 tsc;
-	__u8 data[PCN_SHM_INLINE_BYTES];
+	__aligned_u64 data[PCN_SHM_INLINE_BYTES / 8];
+};
+
+#define PCN_SHM_HEAD(seq, service, len, flags) \
+	((__u64)(seq) | (__u64)(service) << 32 | (__u64)(len) << 48 | (__u64)(flags) << 56)
+#define PCN_SHM_HEAD_SEQ(head)		((__u32)(head))
+#define PCN_SHM_HEAD_SERVICE(head)	((__u16)((head) >> 32))
+#define PCN_SHM_HEAD_LEN(head)		((__u8)((head) >> 48))
+#define PCN_SHM_HEAD_FLAGS(head)	((__u8)((head) >> 56))
+
+#define PCN_SHM_FLAG_BODY	0x01	/* the message goes on in the sender's area */
+#define PCN_SHM_FLAG_CALL	0x02	/* the sender waits for an answer in this slot */
+#define PCN_SHM_FLAG_ANSWER	0x04	/* the answer: written by the receiver into the slot of the call */
+#define PCN_SHM_FLAG_REFUSED	0x08	/* with ANSWER: there is none, nobody would give one */
+#define PCN_SHM_FLAG_MOVE	0x10	/* no message: the ring goes on elsewhere */
+#define PCN_SHM_FLAGS		0x1f
+
+/**
+ * struct pcn_shm_body - the part of a message that lies in the sender's area
+ * @offset: from the start of the area, bytes, a multiple of PCN_SHM_UNIT_BYTES
+ * @len: bytes, at most PCN_SHM_BODY_BYTES
+ *
+ * It belongs to the receiver until it is done with the message (@rx of the channel).
+ */
+struct pcn_shm_body {
+	__u32 offset;
+	__u32 len;
+};
+
+/**
+ * struct pcn_shm_move - where a ring goes on
+ * @offset: from the start of the sender's area, bytes, a multiple of PCN_SHM_UNIT_BYTES
+ * @nr_slots: slots there, a power of two, at most PCN_SHM_RING_SLOTS_MAX; wiped
+ *
+ * The next message has the next number and lies at that number's place in the new ring.
+ */
+struct pcn_shm_move {
+	__u32 offset;
+	__u32 nr_slots;
+};
+
+/**
+ * enum pcn_shm_stage - what the always-on histograms tell apart
+ * @PCN_SHM_STAGE_DELIVER: from a message's time stamp to its delivery
+ * @PCN_SHM_STAGE_DOORBELL: from ringing to the interrupt
+ * @PCN_SHM_STAGE_POLL: from the interrupt to the poll
+ * @PCN_SHM_STAGES: how many there are
+ */
+enum pcn_shm_stage {
+	PCN_SHM_STAGE_DELIVER,
+	PCN_SHM_STAGE_DOORBELL,
+	PCN_SHM_STAGE_POLL,
+	PCN_SHM_STAGES,
 };
 
 /**
@@ -162,8 +243,12 @@ struct pcn_shm_slot {
  * @tx: the sender's line: TSC of its last doorbell, and how many it rang
  * @rx: the receiver's line: tag and number of the messages that it is done with, as one word (tag in the
  *	upper half) so that the sender never pairs one incarnation's count with another's tag
- * @arm: 1 while the receiver wants a doorbell; the sender that rings takes it back to 0
- * @slot: the ring
+ * @arm: 1 while the receiver does not look at this channel by itself; the sender that finds it so takes it
+ *	back to 0 and wakes the receiver (struct pcn_shm_queue)
+ * @room: not 0 while the sender waits for room: tag (upper half) and the number (lower half) of messages that
+ *	the receiver should be done with when it wakes the sender, which takes it back to 0
+ * @latency: by stage, how many took 2^i to 2^(i+1) - 1 TSC cycles; the last one also counts what took longer
+ * @slot: the ring, unless it has moved
  *
  * A line each, so that neither side's writing disturbs what the other side polls.
  */
@@ -181,7 +266,11 @@ struct pcn_shm_channel {
 		__u32 armed;
 		__u8 pad[60];
 	} arm;
-	__u8 pad[64];
+	struct {
+		__aligned_u64 wanted;
+		__u8 pad[56];
+	} room;
+	__aligned_u64 latency[PCN_SHM_STAGES][PCN_SHM_BUCKETS];
 	struct pcn_shm_slot slot[];
 };
 
@@ -209,7 +298,9 @@ pcn_shm_assert(offsetof(struct pcn_shm_header, tsc_khz) == 68);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_seq) == 72);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_tsc) == 80);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_ns) == 88);
-pcn_shm_assert(sizeof(struct pcn_shm_header) == 96);
+pcn_shm_assert(offsetof(struct pcn_shm_header, areas_offset) == 96);
+pcn_shm_assert(offsetof(struct pcn_shm_header, area_bytes) == 104);
+pcn_shm_assert(sizeof(struct pcn_shm_header) == 112);
 
 pcn_shm_assert(offsetof(struct pcn_shm_node, state) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_node, epoch) == 4);
@@ -225,24 +316,36 @@ pcn_shm_assert(offsetof(struct pcn_shm_node, doorbell) == 696);
 pcn_shm_assert(offsetof(struct pcn_shm_node, reason) == 760);
 pcn_shm_assert(offsetof(struct pcn_shm_node, services_seq) == 1016);
 pcn_shm_assert(offsetof(struct pcn_shm_node, service) == 1024);
-pcn_shm_assert(sizeof(struct pcn_shm_node) == 2304);
+pcn_shm_assert(offsetof(struct pcn_shm_node, queue) == 2304);
+pcn_shm_assert(sizeof(struct pcn_shm_node) == 3328);
+
+pcn_shm_assert(offsetof(struct pcn_shm_queue, pending) == 0);
+pcn_shm_assert(offsetof(struct pcn_shm_queue, asleep) == 64);
+pcn_shm_assert(sizeof(struct pcn_shm_queue) == 128);
 
 pcn_shm_assert(offsetof(struct pcn_shm_service, id) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_service, version) == 4);
 pcn_shm_assert(offsetof(struct pcn_shm_service, name) == 8);
 pcn_shm_assert(sizeof(struct pcn_shm_service) == 40);
 
-pcn_shm_assert(offsetof(struct pcn_shm_slot, seq) == 0);
-pcn_shm_assert(offsetof(struct pcn_shm_slot, service) == 4);
-pcn_shm_assert(offsetof(struct pcn_shm_slot, len) == 6);
-pcn_shm_assert(offsetof(struct pcn_shm_slot, flags) == 7);
+pcn_shm_assert(offsetof(struct pcn_shm_slot, head) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_slot, tsc) == 8);
 pcn_shm_assert(offsetof(struct pcn_shm_slot, data) == 16);
 pcn_shm_assert(sizeof(struct pcn_shm_slot) == PCN_SHM_SLOT_BYTES);
 
+pcn_shm_assert(offsetof(struct pcn_shm_body, offset) == 0);
+pcn_shm_assert(offsetof(struct pcn_shm_body, len) == 4);
+pcn_shm_assert(sizeof(struct pcn_shm_body) == PCN_SHM_INLINE_BYTES - PCN_SHM_HEAD_BYTES);
+
+pcn_shm_assert(offsetof(struct pcn_shm_move, offset) == 0);
+pcn_shm_assert(offsetof(struct pcn_shm_move, nr_slots) == 4);
+pcn_shm_assert(sizeof(struct pcn_shm_move) == 8);
+
 pcn_shm_assert(offsetof(struct pcn_shm_channel, tx) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_channel, rx) == 64);
 pcn_shm_assert(offsetof(struct pcn_shm_channel, arm) == 128);
-pcn_shm_assert(offsetof(struct pcn_shm_channel, slot) == 256);
+pcn_shm_assert(offsetof(struct pcn_shm_channel, room) == 192);
+pcn_shm_assert(offsetof(struct pcn_shm_channel, latency) == 256);
+pcn_shm_assert(offsetof(struct pcn_shm_channel, slot) == 1024);
 
 #endif

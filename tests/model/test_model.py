@@ -26,7 +26,7 @@ def verify(folder: Path, model: str, *defines: str) -> tuple[int, str]:
     return int(found[1]), done.stdout
 
 
-@pytest.mark.parametrize("model", ["doorbell.pml", "epoch.pml"])
+@pytest.mark.parametrize("model", ["doorbell.pml", "room.pml", "call.pml", "epoch.pml"])
 def test_protocol_holds_and_all_of_it_is_reached(tmp_path: Path, model: str) -> None:
     errors, said = verify(tmp_path, model)
     assert errors == 0, said
@@ -42,7 +42,16 @@ def test_protocol_holds_and_all_of_it_is_reached(tmp_path: Path, model: str) -> 
     [
         ("doorbell.pml", "NO_K", "invalid end state"),
         ("doorbell.pml", "NO_A", "invalid end state"),
+        ("doorbell.pml", "NO_W", "invalid end state"),
+        ("doorbell.pml", "NO_Z", "invalid end state"),
         ("doorbell.pml", "NO_RECHECK", "invalid end state"),
+        ("doorbell.pml", "NO_LOOK", "invalid end state"),
+        ("doorbell.pml", "LATE_CLEAR", "invalid end state"),
+        ("room.pml", "NO_H", "invalid end state"),
+        ("room.pml", "NO_Y", "invalid end state"),
+        ("room.pml", "NO_AGAIN", "invalid end state"),
+        ("call.pml", "LATE_ANSWER", "invalid end state"),
+        ("call.pml", "NO_HOLD", "invalid end state"),
         ("epoch.pml", "NO_TAG", "assertion violated"),
         ("epoch.pml", "WIPE_LATE", "invalid end state"),
     ],

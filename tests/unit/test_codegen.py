@@ -201,6 +201,15 @@ def test_numbering_is_that_of_upstream() -> None:
     }
 
 
+def test_a_notification_of_a_dump_carries_what_the_dump_replies() -> None:
+    dump = {"name": "thing-get", "doc": "Get.", "attribute-set": "thing"}
+    reply = {"reply": {"attributes": ["id", "text"]}}
+    ntf = parse(changed(*COMMAND, value={**dump, "dump": reply})).operations[1]
+    assert (ntf.notify, ntf.reply) == ("thing-get", ("id", "text"))
+    with pytest.raises(SpecError, match="no command `thing-get` with a reply"):
+        parse(changed(*COMMAND, value={**dump, "dump": {}}))
+
+
 def test_policies_hold_the_bounds() -> None:
     text = emit_c.source(parse(SMALL), [])
     # Beyond a short bound: through a range.
@@ -251,7 +260,7 @@ def test_committed_outputs_are_current(capsys: pytest.CaptureFixture[str]) -> No
 def test_check_shows_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root = checkout(tmp_path)
     target = root / "kmod/core/nl_gen.c"
-    edited = target.read_text().replace("NLA_POLICY_RANGE(NLA_U32, 1, 256)", "{ .type = NLA_U32 }")
+    edited = target.read_text().replace("NLA_POLICY_RANGE(NLA_U32, 1, 4096)", "{ .type = NLA_U32 }")
     target.write_text(edited)
     assert codegen.main(["--check"], root) == 1
     shown = capsys.readouterr().err
@@ -276,7 +285,8 @@ def python_ids() -> dict[str, int]:
     """The generated Python module's numbers under their C names."""
     module = netlink_gen
     found = {f"POPCORN_CMD_{item.name}": int(item) for item in module.Cmd}
-    for enum in (module.NodeState, module.KernelState, module.MemoryBackend):
+    enums = (module.NodeState, module.KernelState, module.MemoryBackend, module.LatencyStage)
+    for enum in enums:
         prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.__name__).upper()
         found |= {f"POPCORN_{prefix}_{item.name}": int(item) for item in enum}
     attributes = (
@@ -285,11 +295,14 @@ def python_ids() -> dict[str, int]:
         module.KernelAttr,
         module.PingAttr,
         module.ServiceAttr,
+        module.ChannelAttr,
+        module.QueueAttr,
+        module.LatencyAttr,
     )
     for enum in attributes:
         prefix = enum.__name__.removesuffix("Attr").upper()
         found |= {f"POPCORN_A_{prefix}_{item.name}": int(item) for item in enum}
-    for name in ("NAME_MAX", "NODES_MAX", "PING_BATCH_MAX", "MEMORY_GRANULE"):
+    for name in (const.name.replace("-", "_").upper() for const in SPEC.consts):
         found[f"POPCORN_{name}"] = getattr(module, name)
     found["POPCORN_FAMILY_VERSION"] = module.VERSION
     return found
@@ -330,6 +343,9 @@ def test_python_tables_fit_the_enums() -> None:
         "kernel": netlink_gen.KernelAttr,
         "ping": netlink_gen.PingAttr,
         "service": netlink_gen.ServiceAttr,
+        "channel": netlink_gen.ChannelAttr,
+        "queue": netlink_gen.QueueAttr,
+        "latency": netlink_gen.LatencyAttr,
     }
     assert set(enums) == set(netlink_gen.NLA_MAPS)
     for name, table in netlink_gen.NLA_MAPS.items():

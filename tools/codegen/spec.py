@@ -108,6 +108,8 @@ class AttributeSet:
 class Operation:
     """A command (`do`, `dump`), or a notification: it carries what command `notify` replies.
 
+    That is the reply of `do`, or of `dump` for a command that is a dump only.
+
     `request` and `reply` hold attribute names of `do`, `dump_request` and `dump_reply` of `dump`.
     """
 
@@ -417,7 +419,8 @@ def _notification(
     doc = item.text("doc")
     like = item.text("notify")
     model = next((command for command in commands if command.name == like), None)
-    if model is None or model.notify is not None or not model.reply:
+    reply = () if model is None else model.reply or model.dump_reply
+    if model is None or model.notify is not None or not reply:
         raise SpecError(f"{item.where}.notify", f"no command `{like}` with a reply comes before it")
     mcgrp = item.text("mcgrp")
     if mcgrp not in groups:
@@ -432,7 +435,7 @@ def _notification(
         do=False,
         dump=False,
         request=(),
-        reply=model.reply,
+        reply=reply,
         dump_request=(),
         dump_reply=(),
         notify=like,
