@@ -24,7 +24,7 @@ from popcorn.uapi.netlink_gen import DO_SET, NLA_MAPS, Cmd, KernelState, MemoryB
 
 FAMILY_ID = 31
 GENL_ID_CTRL = 16
-GROUPS = {"node": 5, "kernel": 6}
+GROUPS = {"node": 5, "kernel": 6, "service": 7}
 NLM_F_DUMP = 0x300
 NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
@@ -146,6 +146,10 @@ class FakeModule:
         self.capped = True
         self.tsc_khz = 1_000_000
         self.services: list[dict[str, Any]] = []
+        self.channels: list[dict[str, Any]] = []
+        self.queues: list[dict[str, Any]] = []
+        self.latencies: list[dict[str, Any]] = []
+        self.shape: dict[str, Any] = {"nr-queues": 2, "ring-slots": 64, "area-bytes": 1 << 20}
         self.nodes: dict[int, dict[str, Any]] = {
             0: {
                 "id": 0,
@@ -271,6 +275,15 @@ class FakeModule:
         flags |= NLM_F_CAPPED if self.capped else 0
         return nlmsg(2, flags, seq, struct.pack("=i", -no.code) + echoed + tlvs)
 
+    def _lists(self) -> dict[Cmd, list[dict[str, Any]]]:
+        """What the commands that are dumps only tell."""
+        return {
+            Cmd.SERVICE_GET: self.services,
+            Cmd.CHANNEL_GET: self.channels,
+            Cmd.QUEUE_GET: self.queues,
+            Cmd.LATENCY_GET: self.latencies,
+        }
+
     def _kernel(self, attributes: dict[str, Any]) -> dict[str, Any]:
         for kernel in self.kernels.values():
             if kernel["id"] == attributes.get("id") or kernel["name"] == attributes.get("name"):
@@ -285,22 +298,29 @@ class FakeModule:
             raise Refusal(errno.EOPNOTSUPP, "popcorn_host is not loaded")
         if cmd == Cmd.FABRIC_GET:
             fabric = {"phys": 0x3000_0000, "size": 16 << 20, "version": 0x10002, "node-id": 0}
-            return [{**fabric, "nr-nodes": 16, "tsc-khz": self.tsc_khz, "host": self.host}]
+            more = {"nr-nodes": 16, "tsc-khz": self.tsc_khz, "host": self.host}
+            return [{**fabric, **more, **self.shape}]
         if cmd == Cmd.NODE_GET:
             if dump:
                 return list(self.nodes.values())
             if given["id"] not in self.nodes:
                 raise Refusal(errno.ENOENT, "no such node", "id")
             return [self.nodes[given["id"]]]
-        if cmd == Cmd.SERVICE_GET:
-            return list(self.services)
+        if cmd in (lists := self._lists()):
+            assert dump
+            return list(lists[cmd])
+        if cmd == Cmd.NODE_SET:
+            self.nodes[0].update(given)
+            return []
         if cmd == Cmd.PING:
             first = self.pings
             self.pings += given["count"]
             answers = [self.rtt(number) for number in range(first, self.pings)]
             rtt = [answer for answer in answers if answer is not None]
             lost = given["count"] - len(rtt)
-            return [{"node-id": given["node-id"], "sent": given["count"], "lost": lost, "rtt": rtt}]
+            told = {"node-id": given["node-id"], "sent": given["count"], "lost": lost, "rtt": rtt}
+            # As many at once as the window lets: they share the time.
+            return [{**told, "elapsed": sum(rtt) // given.get("window", 1), "full": 1}]
         if cmd == Cmd.KERNEL_GET:
             return list(self.kernels.values()) if dump else [self._kernel(given)]
         if cmd == Cmd.KERNEL_NEW:

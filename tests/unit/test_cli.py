@@ -135,8 +135,9 @@ def test_the_commands_that_are_promised():
             f"kernel {verb}"
             for verb in ["plan", "start", "stop", "kill", "list", "show", "wait", "dmesg", "dump"]
         ),
-        "node list",
-        "node show",
+        *(f"node {verb}" for verb in ["list", "show", "set", "latency"]),
+        "channel list",
+        "queue list",
         "ping",
         "image build",
         "image inspect",
@@ -361,8 +362,24 @@ def test_dry_run_and_plan_are_one(ctl, module, start_args):
     assert "memory map of the kernel" in dry and "tsc=reliable" in dry
     assert "- start of the memory (0x100000000)" in dry
     assert module.requests == []
+    assert "fabric     not known without popcorn_host\n" in dry
     plan = json.loads(ctl(*start_args, "--json")[1])
     assert plan["cpus"] == [2, 3] and plan["memory_bytes"] == 256 << 20
+    assert plan["fabric"] is None
+
+
+def test_plan_shows_what_the_fabric_holds(ctl, module, machine, monkeypatch, start_args):
+    from popcorn import start
+
+    monkeypatch.setattr(start, "Client", module.client)
+    machine.write("/sys/class/popcorn/node0/state", "up\n")
+    start_args[1] = "plan"
+    assert (
+        "fabric     16M at 0x30000000: 16 nodes with 1M each for long messages,"
+        " 2 queues of 64 messages between each two\n"
+    ) in ctl(*start_args)[1]
+    plan = json.loads(ctl(*start_args, "--json")[1])
+    assert (plan["fabric"]["nr_queues"], plan["fabric"]["area_bytes"]) == (2, 1 << 20)
 
 
 def test_list(ctl, module):
@@ -485,6 +502,140 @@ def test_nodes(ctl, module):
     assert "release           6.12" in ctl("node", "show", "1")[1]
 
 
+def test_nodes_that_are_not_well(ctl, module):
+    module.nodes[1] = {"id": 1, "name": "web", "state": 2, "shut": True}
+    module.nodes[2] = {"id": 2, "name": "db", "state": 7}
+    module.nodes[3] = {"id": 3, "name": "job", "state": 6}
+    _, *lines = ctl("node", "list")[1].splitlines()
+    assert [line[20:28].strip() for line in lines] == ["up", "up, shut", "hung", "joining"]
+    assert "shut              True" in ctl("node", "show", "web")[1]
+    assert "window_max_us     -" in ctl("node", "show", "web")[1]
+
+
+def test_node_set(ctl, module):
+    module.nodes[0] |= {"doorbell-cost": 1500, "threaded": 0}
+    code, out, _ = ctl("node", "set", "--poll-window", "40")
+    assert (code, out) == (
+        0,
+        "primary polls in softirqs, for at most 40 µs before it sleeps; a doorbell costs 1.50 µs\n",
+    )
+    module.nodes[0]["doorbell-cost"] = 0
+    code, out, _ = ctl("node", "set", "--poll-window", "0", "--threaded", "on")
+    assert out == "primary polls in threads, no time before it sleeps\n"
+    assert (Cmd.NODE_SET, [("window-max", 0), ("threaded", 1)]) in module.requests
+    shown = json.loads(ctl("node", "set", "--threaded", "off", "--json")[1])
+    assert (shown["threaded"], shown["window_max_us"]) == (False, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ([], "nothing to set"),
+        (["--poll-window", "-1"], "--poll-window"),
+        (["--poll-window", "1000001"], "--poll-window"),
+        (["--poll-window", "long"], "--poll-window"),
+        (["--threaded", "maybe"], "--threaded"),
+        (["web", "--threaded", "on"], "web"),
+    ],
+)
+def test_node_set_with_bad_input(ctl, module, arguments, why):
+    code, out, err = ctl("node", "set", *arguments)
+    assert (code, out) == (2, "")
+    assert why in err
+    assert module.requests == []
+
+
+def test_node_set_that_is_refused(ctl, module, refusal):
+    words = "this kernel cannot poll in threads (error 95)"
+    module.refusals[Cmd.NODE_SET] = refusal(errno.EOPNOTSUPP, words, "threaded")
+    code, out, err = ctl("node", "set", "--threaded", "on")
+    assert (code, out, err) == (1, "", f"popcornctl: {words} (attribute 'threaded')\n")
+    module.refusals[Cmd.NODE_SET] = refusal(errno.EPERM)
+    assert "run it as root" in ctl("node", "set", "--threaded", "on")[2]
+
+
+@pytest.fixture
+def latencies(module):
+    module.nodes[1] = {"id": 1, "name": "web", "state": 2}
+    count = [0] * 10 + [6, 2] + [0] * 20
+    module.latencies = [
+        {"src": 0, "dst": 1, "queue": 0, "stage": 0, "count": count},
+        {"src": 1, "dst": 0, "queue": 1, "stage": 1, "count": count},
+        {"src": 1, "dst": 5, "queue": 0, "stage": 2, "count": count},
+    ]
+    return module.latencies
+
+
+def test_node_latency(ctl, latencies):
+    code, out, _ = ctl("node", "latency")
+    assert code == 0
+    table, *histograms = out.split("\n\n")
+    assert [line.split() for line in table.splitlines()] == [
+        ["FROM", "TO", "QUEUE", "STAGE,", "NSECS", "N", "~MIN", "~MEDIAN", "~P99", "~MAX"],
+        ["primary", "web", "0", "deliver", "8", "1024", "1706", "4014", "4096"],
+        ["web", "primary", "1", "doorbell", "8", "1024", "1706", "4014", "4096"],
+        ["web", "5", "0", "poll", "8", "1024", "1706", "4014", "4096"],
+    ]
+    assert len(histograms) == 3
+    assert histograms[0].splitlines() == [
+        "primary to web, queue 0: deliver",
+        "                 nsecs : count     distribution",
+        f"     1024 -> 2047      : 6        |{'*' * 40}|",
+        f"     2048 -> 4095      : 2        |{'*' * 13:<40}|",
+    ]
+
+
+def test_node_latency_of_some(ctl, latencies):
+    assert ctl("node", "latency", "primary")[1].count("distribution") == 2
+    assert ctl("node", "latency", "--stage", "poll")[1].count("distribution") == 1
+    shown = json.loads(ctl("node", "latency", "0", "--stage", "doorbell", "--json")[1])
+    assert [(item["from"], item["to"], item["n"]) for item in shown] == [("web", "primary", 8)]
+    assert ctl("node", "latency", "nobody")[0] == 1
+    assert ctl("node", "latency", "--stage", "queued")[0] == 2
+    latencies.clear()
+    assert json.loads(ctl("node", "latency", "--json")[1]) == []
+    assert ctl("node", "latency")[1].startswith("FROM  TO  QUEUE")
+
+
+def test_channels(ctl, module):
+    module.nodes[1] = {"id": 1, "name": "web", "state": 2}
+    module.channels = [
+        {"node-id": 1, "queue": 0, "sent": 7, "doorbells-sent": 2, "full": 3, "waits": 1}
+        | {"ring-slots": 64, "received": 9, "rejected": 4, "answered": 5, "area-bytes": 2048}
+        | {"sent-bytes": 112},
+        {"node-id": 2, "queue": 1, "armed": True},
+    ]
+    code, out, _ = ctl("channel", "list")
+    assert code == 0
+    head, web, other = (line.split() for line in out.splitlines())
+    assert web == ["web", "0", "7", "2", "3", "1", "64", "2K", "9", "4", "5", "no"]
+    assert other == ["2", "1", "0", "0", "0", "0", "0", "0", "0", "0", "0", "yes"]
+    assert len(head) == len(web)
+    assert len(ctl("channel", "list", "web")[1].splitlines()) == 2
+    (shown,) = json.loads(ctl("channel", "list", "web", "--json")[1])
+    assert (shown["node"], shown["sent_bytes"], shown["armed"]) == ("web", 112, False)
+    code, _, err = ctl("channel", "list", "nobody")
+    assert (code, err.splitlines()[0]) == (1, "popcornctl: there is no node 'nobody'")
+
+
+def test_queues(ctl, module):
+    module.queues = [{"queue": 0, "cpu": 1, "irq": 33, "polls": 9, "window": 12_500, "sleeps": 3}]
+    code, out, _ = ctl("queue", "list")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["0", "1", "33", "9", *"0003", "12.50", "µs", "0"]
+    (shown,) = json.loads(ctl("queue", "list", "--json")[1])
+    assert shown["window_ns"] == 12_500
+
+
+@pytest.mark.parametrize("command", [["channel", "list"], ["queue", "list"], ["node", "latency"]])
+def test_message_layer_without_a_fabric(ctl, module, refusal, command):
+    for cmd in (Cmd.CHANNEL_GET, Cmd.QUEUE_GET, Cmd.FABRIC_GET, Cmd.NODE_GET):
+        module.refusals[cmd] = refusal(errno.ENODEV, "this kernel is on no fabric")
+    code, out, err = ctl(*command)
+    assert (code, out) == (1, "")
+    assert "on no fabric\nhint: load it: modprobe popcorn_host" in err
+
+
 def test_services(ctl, module):
     module.nodes[1] = {"id": 1, "name": "web", "state": 2}
     module.services = [
@@ -554,12 +705,98 @@ def test_interrupted_ping_shows_what_it_has(ctl, module):
     assert "7 sent, 7 answered" in out
 
 
+def test_ping_that_fails_shows_what_it_has(ctl, module, refusal):
+    def answer(number):
+        if number > 10:
+            raise refusal(errno.ENOTCONN, "node 0 is not up", "node-id")
+        return 1000
+
+    module.rtt = answer
+    code, out, err = ctl("ping", "0", "-c", "1000")
+    assert code == 1
+    assert "7 sent, 7 answered" in out
+    assert "node 0 is not up" in err
+
+
+def asked(module):
+    cmd, given = module.requests[-1]
+    assert cmd == Cmd.PING
+    return dict(given)
+
+
+def test_flood(ctl, module):
+    module.rtt = lambda number: 64_000
+    code, out, _ = ctl("ping", "0", "--flood", "-c", "6400", "--size", "64K")
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "primary (node 0): 6400 sent, 6400 answered, 0 lost",
+        "1000000 messages/s and 65536.0 MB/s each way, 64 at once; no room 7 times",
+    ]
+    assert (asked(module)["window"], asked(module)["size"]) == (64, 64 << 10)
+    shown = json.loads(ctl("ping", "0", "-f", "--window", "32", "--json")[1])
+    assert shown["sent"] == 100_000
+    wanted = {"window": 32, "per_second": 500_000, "bytes_per_second": 8_000_000, "full": 31}
+    assert shown.items() >= wanted.items()
+
+
+def test_ping_in_place_busy_and_at_a_rate(ctl, module, monkeypatch):
+    monkeypatch.setattr("popcorn.client.time.sleep", lambda seconds: None)
+    assert ctl("ping", "0", "--in-place", "-s", "40", "-c", "3")[0] == 0
+    assert "call" in asked(module) and "busy" not in asked(module)
+    out = ctl("ping", "0", "--busy", "-c", "3")[1]
+    assert "busy" in asked(module) and "call" not in asked(module)
+    assert "messages/s" not in out, "one at a time is no throughput"
+    assert ctl("ping", "0", "--rate", "1000/s", "-c", "3")[0] == 0
+    assert asked(module)["interval"] == 1000
+
+
 @pytest.mark.parametrize(
-    "arguments", [["-c", "0"], ["-s", "41"], ["-W", "0"], ["-W", "11"], ["-i", "x"], ["-i", "-1"]]
+    ("arguments", "why"),
+    [
+        (["-c", "0"], "--count"),
+        (["-s", "131065"], "at most 131064 bytes"),
+        (["-s", "128K"], "at most 131064 bytes"),
+        (["-s", "much"], "is not a size"),
+        (["-W", "0"], "--timeout"),
+        (["-W", "11"], "--timeout"),
+        (["-i", "x"], "is not a time"),
+        (["-i", "-1"], "is not a time"),
+        (["-i", "3601"], "at most an hour"),
+        (["--rate", "0"], "is not a rate"),
+        (["--rate", "-5/s"], "is not a rate"),
+        (["--rate", "often"], "is not a rate"),
+        (["--rate", "nan"], "is not a rate"),
+        (["--rate", "inf"], "is not a rate"),
+        (["--rate", "1000001"], "more is --flood"),
+        (["--rate", "0.0001"], "one in an hour"),
+        (["--rate", "10", "-i", "1"], "say the same"),
+        (["--flood", "--rate", "10"], "leave --rate away"),
+        (["--flood", "-i", "0"], "leave --interval away"),
+        (["--window", "2"], "--window is for --flood"),
+        (["--flood", "--window", "0"], "--window"),
+        (["--flood", "--window", "257"], "--window"),
+        (["--flood", "--in-place"], "one call at a time"),
+        (["--in-place", "--busy"], "leave --busy away"),
+        (["--in-place", "-s", "41"], "--in-place has room for 40 bytes"),
+    ],
 )
-def test_ping_with_bad_input(ctl, module, arguments):
-    assert ctl("ping", "0", *arguments)[0] == 2
+def test_ping_with_bad_input(ctl, module, arguments, why):
+    code, out, err = ctl("ping", "0", *arguments)
+    assert (code, out) == (2, "")
+    assert why in err
     assert Cmd.PING not in module.commands()
+
+
+def test_limits_are_those_of_the_protocol():
+    from popcorn.cli import node, ping
+    from popcorn.models import LatencyStage, label
+    from popcorn.uapi import netlink_gen as gen
+
+    assert ping.SIZE_MAX == gen.PING_SIZE_MAX
+    assert ping.SIZE_MAX_IN_PLACE == gen.PING_CALL_SIZE_MAX
+    assert ping.WINDOW <= ping.WINDOW_MAX == gen.PING_WINDOW_MAX
+    assert node.WINDOW_MAX_US == gen.POLL_WINDOW_MAX
+    assert tuple(label(stage) for stage in LatencyStage) == node.STAGES
 
 
 def test_ping_of_nobody(ctl):
@@ -597,7 +834,7 @@ def test_monitor(ctl, module, monkeypatch):
     seen = []
     monkeypatch.setattr(monitor, "watch", lambda c, types: seen.append(types) or iter(events))
     assert ctl("monitor")[1] == "cpu     offline  cpu2 offline [udev]\nresync  lost\n"
-    assert seen == [("kernel", "node", "cpu", "memory")]
+    assert seen == [("kernel", "node", "service", "cpu", "memory")]
     code, out, _ = ctl("monitor", "--type", "cpu,kernel", "--json", "-n", "1")
     assert code == 0
     assert json.loads(out) == events[0].to_json()
@@ -605,6 +842,18 @@ def test_monitor(ctl, module, monkeypatch):
     assert seen[-1] == ("cpu", "kernel")
     assert ".250 cpu " in ctl("monitor", "-t")[1]
     assert ctl("monitor", "--type", "gpu")[0] == 2
+
+
+def test_monitor_of_services(ctl, monkeypatch):
+    from popcorn import monitor
+    from popcorn.models import Event, Service
+
+    echo = Service(3, "popcorn.echo", 1, 1)
+    event = Event("service", "change", "netlink", 1000.0, echo.name, "down", echo)
+    monkeypatch.setattr(monitor, "watch", lambda c, types: iter([event]))
+    assert ctl("monitor", "--type", "service")[1] == "service change   popcorn.echo node 3 down\n"
+    shown = json.loads(ctl("monitor", "--json")[1])
+    assert (shown["state"], shown["value"]["node_id"]) == ("down", 3)
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

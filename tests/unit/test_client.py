@@ -3,18 +3,38 @@
 
 from __future__ import annotations
 
+import errno
+import time
+from types import SimpleNamespace
+
 import pytest
 
-from popcorn.errors import NotFoundError, PopcornError, TimeoutExpiredError
-from popcorn.models import Fabric, KernelState, MemoryBackend, NodeState, PingResult, label
+from popcorn.errors import KernelRefusedError, NotFoundError, PopcornError, TimeoutExpiredError
+from popcorn.models import (
+    Fabric,
+    KernelState,
+    Latency,
+    LatencyStage,
+    MemoryBackend,
+    NodeState,
+    PingResult,
+    Queue,
+    label,
+)
 from popcorn.models import log2_histogram as histogram
-from popcorn.uapi.netlink_gen import Cmd
+from popcorn.uapi.netlink_gen import PING_BATCH_MAX, ChannelAttr, Cmd, QueueAttr
 
 
 def test_fabric(module):
     fabric = module.client().fabric()
-    assert fabric == Fabric(0x3000_0000, 16 << 20, (1, 2), 0, 16, 1_000_000, True)
+    assert fabric == Fabric(
+        0x3000_0000, 16 << 20, (1, 2), 0, 16, 1_000_000, True, 2, 64, 1 << 20, False
+    )
     assert fabric.to_json()["version"] == "1.2"
+    module.shape = {"loopback": True}
+    fabric = module.client().fabric()
+    assert (fabric.nr_queues, fabric.ring_slots, fabric.area_bytes) == (0, 0, 0), "an older module"
+    assert fabric.to_json()["loopback"] is True
 
 
 def test_nodes_by_id_and_name(module):
@@ -28,6 +48,117 @@ def test_nodes_by_id_and_name(module):
     for nobody in ("nobody", 9, "9"):
         with pytest.raises(NotFoundError, match=f"there is no node .*{nobody}"):
             client.node(nobody)
+
+
+def test_nodes_tell_how_they_are(module):
+    module.nodes[0] |= {"window-max": 0, "threaded": 1, "doorbell-cost": 1200}
+    module.nodes[3] = {"id": 3, "name": "db", "state": 7, "shut": True, "unanswered": 2}
+    module.nodes[4] = {"id": 4, "name": "web", "state": 6}
+    here, db, web = module.client().nodes()
+    assert (here.window_max_us, here.threaded, here.doorbell_cost_ns) == (0, True, 1200)
+    assert (db.window_max_us, db.threaded, db.doorbell_cost_ns) == (None, None, None)
+    assert (db.state, db.shut, db.unanswered) == (NodeState.HUNG, True, 2)
+    assert (web.state, web.shut) == (NodeState.JOINING, False)
+    assert here.to_json()["threaded"] is True
+    assert db.to_json().items() >= {"state": "hung", "shut": True, "threaded": None}.items()
+
+
+def test_channels(module):
+    module.channels = [
+        {"node-id": 3, "queue": 0, "sent": 5, "armed": True},
+        {"node-id": 1, "queue": 1},
+        {"node-id": 1, "queue": 0, **{name: n for n, name in enumerate(CHANNEL, start=10)}},
+    ]
+    first, second, third = module.client().channels()
+    assert [(c.node_id, c.queue) for c in (first, second, third)] == [(1, 0), (1, 1), (3, 0)]
+    assert module.requests[-1] == (Cmd.CHANNEL_GET, [])
+    shown = first.to_json()
+    assert [shown[name.replace("-", "_")] for name in CHANNEL] == list(range(10, 23))
+    assert third.armed and not first.armed
+    assert set(shown) == {a.name.lower() for a in ChannelAttr}, "every attribute is shown"
+
+
+CHANNEL = (
+    "sent",
+    "sent-bytes",
+    "received",
+    "received-bytes",
+    "doorbells-sent",
+    "room-doorbells",
+    "full",
+    "waits",
+    "rejected",
+    "answered",
+    "ring-slots",
+    "ring-slots-from",
+    "area-bytes",
+)
+
+
+def test_queues(module):
+    values = {"polls": 1, "poll-messages": 2, "doorbell-irqs": 3, "spurious": 4, "sleeps": 5}
+    values |= {"window": 6000, "window-hits": 7, "cpu": 8, "irq": 9}
+    module.queues = [{"queue": 1}, {"queue": 0, **values}]
+    first, second = module.client().queues()
+    assert (first.queue, second) == (0, Queue(1))
+    assert list(first.to_json().values()) == [0, 1, 2, 3, 4, 5, 6000, 7, 8, 9]
+    assert len(first.to_json()) == len(QueueAttr)
+
+
+def buckets(**counts):
+    """32 counts; `b10=3` are three in bucket 10."""
+    return [counts.get(f"b{number}", 0) for number in range(32)]
+
+
+def test_latencies(module):
+    one = {"queue": 0, "count": buckets(b10=90, b12=10)}
+    module.latencies = [
+        {"src": 1, "dst": 0, "stage": 2, **one},
+        {"src": 0, "dst": 1, "stage": 9, **one},
+        {"src": 1, "dst": 0, "stage": 0, **one},
+    ]
+    newer, deliver, poll = module.client().latencies()
+    assert (newer.stage, label(newer.stage)) == (9, "unknown-9"), "of a newer module"
+    assert (deliver.stage, poll.stage) == (LatencyStage.DELIVER, LatencyStage.POLL)
+    assert (deliver.n, deliver.min, deliver.max) == (100, 1024, 8192)
+    # As if a bucket were filled evenly: 50 of the 90 in 1024-2047, 9 of the 10 in 4096-8191.
+    assert (deliver.median, deliver.p99) == (1024 + 1024 * 50 // 90, 4096 + 4096 * 9 // 10)
+    rows = [(b.low, b.high, b.count) for b in deliver.histogram()]
+    assert rows == [(1024, 2047, 90), (2048, 4095, 0), (4096, 8191, 10)]
+    shown = deliver.to_json()
+    assert (shown["stage"], shown["p99_ns"]) == ("deliver", 7782)
+    assert shown["histogram"][0] == {"low_ns": 1024, "high_ns": 2047, "count": 90}
+
+
+def test_latencies_are_nanoseconds():
+    latency = Latency(0, 1, 0, LatencyStage.DELIVER, 4_000_000, tuple(buckets(b0=1, b2=1)))
+    assert (latency.min, latency.max) == (0, 2)
+    rows = [(b.low, b.high) for b in latency.histogram()]
+    assert rows == [(0, 0), (0, 0), (1, 1)], "less than a nanosecond is no row that runs backwards"
+    empty = Latency(0, 1, 0, LatencyStage.DELIVER, 1_000_000, tuple(buckets()))
+    assert (empty.n, empty.min, empty.median, empty.p99, empty.max) == (0, None, None, None, None)
+    assert empty.histogram() == ()
+    with pytest.raises(ValueError, match="time stamp counter"):
+        Latency(0, 1, 0, LatencyStage.DELIVER, 0)
+
+
+def test_node_set(module):
+    client = module.client()
+    client.node_set(window_max_us=0)
+    client.node_set(threaded=True)
+    client.node_set(window_max_us=50, threaded=False)
+    assert [given for _, given in module.requests] == [
+        [("window-max", 0)],
+        [("threaded", 1)],
+        [("window-max", 50), ("threaded", 0)],
+    ]
+    assert (client.node(0).window_max_us, client.node(0).threaded) == (50, False)
+
+
+def test_node_set_that_is_refused(module, refusal):
+    module.refusals[Cmd.NODE_SET] = refusal(errno.ERANGE, "integer out of range", "window-max")
+    with pytest.raises(KernelRefusedError, match="attribute 'window-max'"):
+        module.client().node_set(window_max_us=1 << 31)
 
 
 def test_kernels_by_id_and_name(module):
@@ -114,13 +245,42 @@ def counts(module):
 def test_ping_counts_exactly_and_in_batches(module):
     results = list(module.client().ping(1, 1000, size=8, timeout_ms=250))
     assert sum(counts(module)) == 1000
-    assert max(counts(module)) == 256
+    assert max(counts(module)) == 489 and len(counts(module)) == 10
     assert counts(module)[0] == 1, "one to see that somebody is there"
     last = results[-1]
     assert (last.sent, last.n, last.lost) == (1000, 1000, 0)
     assert last.cycles == tuple(range(1000, 2000))
     given = dict(module.requests[-1][1])
     assert (given["size"], given["timeout"]) == (8, 250)
+    assert not {"window", "call", "busy", "interval"} & set(given)
+    assert (last.elapsed, last.full) == (sum(range(1000, 2000)), 10)
+    assert last.per_second == pytest.approx(1000 * 1e9 / last.elapsed)
+
+
+def test_ping_batches_have_a_limit(module):
+    list(module.client().ping(1, 20_000))
+    assert max(counts(module)) == PING_BATCH_MAX
+
+
+def test_ping_with_a_window_begins_and_begins_again_with_one(module):
+    module.rtt = lambda number: None if number == 200 else 1000
+    *_, last = module.client().ping(1, 1000, window=64, busy=True)
+    assert counts(module) == [64, 128, 256, 64, 128, 256, 104]
+    given = dict(module.requests[-1][1])
+    assert given["window"] == 64 and "busy" in given and "call" not in given
+    assert (last.n, last.lost) == (999, 1)
+    assert last.per_second == pytest.approx(64e6, rel=0.01)
+
+
+def test_ping_calls(module):
+    list(module.client().ping(1, 3, call=True))
+    given = dict(module.requests[-1][1])
+    assert "call" in given and "window" not in given
+
+
+def test_ping_of_a_module_that_tells_no_time(module):
+    assert PingResult(1, 1, 0, 1_000_000, (5,)).per_second is None
+    assert PingResult(1, 1, 0, 1_000_000, (5,)).to_json()["per_second"] is None
 
 
 def test_ping_to_nobody_waits_one_timeout_at_a_time(module):
@@ -132,17 +292,48 @@ def test_ping_to_nobody_waits_one_timeout_at_a_time(module):
     assert last.histogram() == ()
 
 
-def test_ping_with_an_interval_stays_short(module, monkeypatch):
-    slept = []
-    monkeypatch.setattr("popcorn.client.time.sleep", slept.append)
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by sleeping alone: what was slept."""
+
+    class Clock:
+        now, slept = 100.0, []
+
+        def sleep(self, seconds):
+            self.slept.append(round(seconds, 6))
+            self.now += seconds
+
+    clock = Clock()
+    monkeypatch.setattr(
+        "popcorn.client.time",
+        SimpleNamespace(sleep=clock.sleep, monotonic=lambda: clock.now, time=time.time),
+    )
+    return clock
+
+
+def test_ping_with_an_interval_stays_short(module, clock):
     list(module.client().ping(1, 20, interval_us=100_000))
-    assert max(counts(module)) == 5, "half a second in the kernel at most"
-    assert slept == []
-    module.requests.clear()
+    assert counts(module) == [1, 2, 4, 5, 5, 3], "half a second in the kernel at most"
+    # The kernel keeps the time within a request, and here it takes none.
+    assert clock.slept == [0.1, 0.2, 0.4, 0.5, 0.5]
+    assert [dict(given).get("interval") for _, given in module.requests[1:3]] == [None, 100_000]
+
+
+def test_ping_with_a_long_interval_can_be_interrupted(module, clock):
     list(module.client().ping(1, 3, interval_us=2_000_000))
     assert counts(module) == [1, 1, 1]
-    assert slept == [2.0, 2.0], "long pauses are made where Ctrl-C works"
+    assert clock.slept == [2.0, 2.0], "long pauses are made where Ctrl-C works"
     assert all("interval" not in dict(given) for _, given in module.requests)
+
+
+def test_ping_that_is_late_makes_up_for_one_interval(module, clock):
+    def answer(number):
+        clock.now += 7.5 if number == 1 else 0
+        return 1000
+
+    module.rtt = answer
+    list(module.client().ping(1, 5, interval_us=1_000_000))
+    assert clock.slept == [1.0, 0.0, 0.0, 1.0]
 
 
 def test_ping_statistics():
@@ -227,19 +418,34 @@ def test_events(module):
     client.kernel_del(1)
     event = next(events)
     assert (event.kind, event.action, event.name) == ("kernel", "released", "web")
+    shown = {"node-id": 1, "name": "popcorn.echo", "version": 1, "id": 1}
+    for peer, state in ((True, "up"), (False, "down")):
+        module.notify("service", Cmd.SERVICE_NTF, {**shown, "peer": peer})
+        event = next(events)
+        assert (event.kind, event.action, event.name, event.state) == (
+            "service",
+            "change",
+            "popcorn.echo",
+            state,
+        )
+        assert event.to_json()["value"]["node_id"] == 1
 
 
 def test_lost_events_are_followed_by_the_present_state(module):
     client = module.client()
     module.add_kernel("web", KernelState.RUNNING)
+    module.services = [
+        {"node-id": 1, "name": "popcorn.echo", "version": 1, "id": 1, "peer": True},
+        {"node-id": 1, "name": "strange", "version": 1, "id": 9},
+    ]
     stream = client.subscribe()
     module.transports[-1].lose()
-    events = client.events(subscription=stream)
-    found = [next(events) for _ in range(3)]
+    found = client.read_events(stream)
     assert [(e.kind, e.action, e.name) for e in found] == [
         ("resync", "lost", ""),
         ("kernel", "state", "web"),
         ("node", "state", "primary"),
+        ("service", "state", "popcorn.echo"),
     ]
 
 

@@ -13,6 +13,7 @@ import pytest
 from popcorn.errors import ModuleMissingError
 from popcorn.models import KernelState
 from popcorn.monitor import watch
+from popcorn.uapi.netlink_gen import Cmd
 from popcorn.udev import Uevents, udevd_runs
 
 
@@ -115,6 +116,16 @@ def test_watch_joins_both(module, uevents):
         "netlink",
     )
     assert list(events) == []
+
+
+def test_watch_services(module, uevents):
+    events = watch(module.client(), ("service", "cpu"), uevents=uevents, timeout=0.05)
+    uevents._monitor.put(device("cpu", "cpu2", "offline"))
+    assert next(events).name == "cpu2"
+    module.notify("node", Cmd.NODE_NTF, module.nodes[0])
+    shown = {"node-id": 1, "name": "popcorn.net", "version": 1, "id": 2, "peer": True}
+    module.notify("service", Cmd.SERVICE_NTF, shown)
+    assert [(e.kind, e.name, e.state) for e in events] == [("service", "popcorn.net", "up")]
 
 
 def test_watch_only_what_is_wanted(module, uevents):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sizes, CPU lists and times."""
+"""Sizes, rates, CPU lists and times."""
 
 import pytest
 
@@ -10,6 +10,7 @@ from popcorn.units import (
     format_size,
     parse_address,
     parse_cpulist,
+    parse_rate,
     parse_size,
 )
 
@@ -33,6 +34,17 @@ def test_sizes(text, size):
 def test_sizes_that_are_none(text):
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(text)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("1000", 1000), ("0.5", 0.5), (" 1e3/s ", 1000)])
+def test_rates(text, rate):
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "/s", "0", "-1", "inf", "nan", "fast", "5/m"])
+def test_rates_that_are_none(text):
+    with pytest.raises(ValueError, match="is not a rate"):
+        parse_rate(text)
 
 
 @pytest.mark.parametrize("size", [1, 1000, 4096, 3 << 20, 512 << 20, 1 << 30, 5 << 40])

@@ -209,6 +209,48 @@ WORDS: Mapping[str, Words] = {
         environment=_COLOUR,
         files=("/sys/class/popcorn",),
     ),
+    "node set": Words(
+        examples=(
+            (
+                "Answer fast: poll for up to 200 microseconds before sleeping.",
+                "popcornctl node set --poll-window 200",
+            ),
+            (
+                "Leave the CPU to others: sleep at once, and poll in threads.",
+                "popcornctl node set --poll-window 0 --threaded on",
+            ),
+        ),
+        see=("popcornctl-queue-list(1)",),
+    ),
+    "node latency": Words(
+        examples=(
+            ("How long do messages from and to one node take?", "popcornctl node latency web"),
+            (
+                "The interrupts alone, of all kernels, for a program:",
+                "popcornctl node latency --stage doorbell --json",
+            ),
+        ),
+        arguments={"NODE": "A node, by its name or id; all if it is not given."},
+        see=("popcornctl-trace-latency(1)",),
+    ),
+    "channel": Words(),
+    "channel list": Words(
+        examples=(
+            ("What goes between this kernel and another?", "popcornctl channel list web"),
+            (
+                "Doorbells for each thousand messages sent:",
+                "popcornctl channel list --json | jq '.[] |\n"
+                "    [.node, 1000 * .doorbells_sent / ([.sent, 1] | max)]'",
+            ),
+        ),
+        arguments={"NODE": "The other node, by its name or id; all if it is not given."},
+        see=("popcornctl-node-latency(1)",),
+    ),
+    "queue": Words(),
+    "queue list": Words(
+        examples=(("How does this kernel wait for messages?", "popcornctl queue list"),),
+        see=("popcornctl-node-set(1)",),
+    ),
     "service": Words(),
     "service list": Words(
         examples=(("What does one node offer?", "popcornctl service list --node web"),)
@@ -216,11 +258,20 @@ WORDS: Mapping[str, Words] = {
     "ping": Words(
         examples=(
             ("A thousand round trips:", "popcornctl ping web -c 1000"),
-            ("One each second, with as much payload as fits:", "popcornctl ping web -i 1 -s 40"),
+            (
+                "One each second, with as much payload as a slot has:",
+                "popcornctl ping web -i 1 -s 40",
+            ),
+            ("How many go through in a second?", "popcornctl ping web --flood --window 128"),
+            ("And how many bytes?", "popcornctl ping web --flood --size 64K --window 16"),
+            (
+                "Calls, at a rate that lets the node sleep:",
+                "popcornctl ping web --in-place --rate 100/s",
+            ),
         ),
         arguments={"NODE": "The node, by its name or id."},
         exits={EXIT_FAILED: "Nothing was answered, or the node cannot be reached."},
-        see=("popcornctl-trace-latency(1)",),
+        see=("popcornctl-node-latency(1)", "popcornctl-trace-latency(1)"),
     ),
     "image": Words(),
     "image build": Words(

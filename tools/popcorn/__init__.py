@@ -19,9 +19,11 @@ read_log, follow_log, Log, Lost
 dump_kernel, Dumped
     a core file of its memory
 watch
-    kernel, node, CPU and memory events as one stream
-Fabric, Node, Kernel, PingResult, Event, NodeState, KernelState, MemoryBackend
+    kernel, node, service, CPU and memory events as one stream
+Fabric, Node, Kernel, Service, Channel, Queue, Latency, PingResult, Event
     the values that come back
+NodeState, KernelState, MemoryBackend, LatencyStage
+    what some of their fields are
 PopcornError and the classes below it
     everything that is raised on purpose
 """
@@ -50,14 +52,18 @@ if TYPE_CHECKING:
     from popcorn.log import Lost as Lost
     from popcorn.log import follow_log as follow_log
     from popcorn.log import read_log as read_log
+    from popcorn.models import Channel as Channel
     from popcorn.models import Event as Event
     from popcorn.models import Fabric as Fabric
     from popcorn.models import Kernel as Kernel
     from popcorn.models import KernelState as KernelState
+    from popcorn.models import Latency as Latency
+    from popcorn.models import LatencyStage as LatencyStage
     from popcorn.models import MemoryBackend as MemoryBackend
     from popcorn.models import Node as Node
     from popcorn.models import NodeState as NodeState
     from popcorn.models import PingResult as PingResult
+    from popcorn.models import Queue as Queue
     from popcorn.models import Service as Service
     from popcorn.monitor import watch as watch
     from popcorn.start import Plan as Plan
@@ -86,14 +92,18 @@ _PUBLIC = {
     ),
     "popcorn.log": ("Log", "Lost", "follow_log", "read_log"),
     "popcorn.models": (
+        "Channel",
         "Event",
         "Fabric",
         "Kernel",
         "KernelState",
+        "Latency",
+        "LatencyStage",
         "MemoryBackend",
         "Node",
         "NodeState",
         "PingResult",
+        "Queue",
         "Service",
     ),
     "popcorn.monitor": ("watch",),

@@ -21,28 +21,32 @@ from typing import TypeVar
 
 from popcorn.errors import NotFoundError, PopcornError, TimeoutExpiredError
 from popcorn.models import (
+    Channel,
     Event,
     Fabric,
     Kernel,
     KernelState,
+    Latency,
+    LatencyStage,
     MemoryBackend,
     Node,
     NodeState,
     PingResult,
+    Queue,
     Service,
     label,
 )
 from popcorn.netlink import Family, KernelTransport, Lost, Message, Subscription, Transport
 from popcorn.uapi.netlink_gen import PING_BATCH_MAX, Cmd
 
-__all__ = ("RESTING", "Client")
+__all__ = ("EVENT_GROUPS", "RESTING", "Client")
 
 RESTING = frozenset(
     (KernelState.LEASED, KernelState.STOPPED, KernelState.CRASHED, KernelState.KILLED)
 )
 """States in which nothing runs on the lease, so that it can be given back."""
 
-EVENT_GROUPS = ("kernel", "node")
+EVENT_GROUPS = ("kernel", "node", "service")
 
 PING_BATCH_SECONDS = 0.5
 """A ping request works in the kernel, where Ctrl-C waits for it: keep each one this short."""
@@ -50,7 +54,7 @@ PING_BATCH_SECONDS = 0.5
 POLL_SECONDS = 1.0
 """A wait looks at the state this often even without a notification."""
 
-_E = TypeVar("_E", KernelState, NodeState, MemoryBackend)
+_E = TypeVar("_E", KernelState, NodeState, MemoryBackend, LatencyStage)
 
 
 def _enum(kind: type[_E], value: int) -> _E | int:
@@ -71,6 +75,10 @@ def _fabric(message: Message) -> Fabric:
         nr_nodes=message.get("nr-nodes", 0),
         tsc_khz=message.get("tsc-khz", 0),
         host=bool(message.get("host", False)),
+        nr_queues=message.get("nr-queues", 0),
+        ring_slots=message.get("ring-slots", 0),
+        area_bytes=message.get("area-bytes", 0),
+        loopback=bool(message.get("loopback", False)),
     )
 
 
@@ -102,6 +110,58 @@ def _node(message: Message) -> Node:
         doorbells_sent=message.get("doorbells-sent", 0),
         rejected=message.get("rejected", 0),
         is_self=bool(message.get("self", False)),
+        shut=bool(message.get("shut", False)),
+        unanswered=message.get("unanswered", 0),
+        window_max_us=message.get("window-max"),
+        threaded=None if message.get("threaded") is None else bool(message.get("threaded")),
+        doorbell_cost_ns=message.get("doorbell-cost"),
+    )
+
+
+def _channel(message: Message) -> Channel:
+    return Channel(
+        node_id=message.get("node-id", 0),
+        queue=message.get("queue", 0),
+        sent=message.get("sent", 0),
+        sent_bytes=message.get("sent-bytes", 0),
+        received=message.get("received", 0),
+        received_bytes=message.get("received-bytes", 0),
+        doorbells_sent=message.get("doorbells-sent", 0),
+        room_doorbells=message.get("room-doorbells", 0),
+        full=message.get("full", 0),
+        waits=message.get("waits", 0),
+        rejected=message.get("rejected", 0),
+        answered=message.get("answered", 0),
+        ring_slots=message.get("ring-slots", 0),
+        ring_slots_from=message.get("ring-slots-from", 0),
+        area_bytes=message.get("area-bytes", 0),
+        armed=bool(message.get("armed", False)),
+    )
+
+
+def _queue(message: Message) -> Queue:
+    return Queue(
+        queue=message.get("queue", 0),
+        polls=message.get("polls", 0),
+        poll_messages=message.get("poll-messages", 0),
+        doorbell_irqs=message.get("doorbell-irqs", 0),
+        spurious=message.get("spurious", 0),
+        sleeps=message.get("sleeps", 0),
+        window_ns=message.get("window", 0),
+        window_hits=message.get("window-hits", 0),
+        cpu=message.get("cpu", 0),
+        irq=message.get("irq", 0),
+    )
+
+
+def _latency(message: Message, tsc_khz: int) -> Latency:
+    return Latency(
+        src=message.get("src", 0),
+        dst=message.get("dst", 0),
+        queue=message.get("queue", 0),
+        stage=_enum(LatencyStage, message.get("stage", 0)),
+        tsc_khz=tsc_khz,
+        counts=message.all("count"),
     )
 
 
@@ -195,6 +255,38 @@ class Client:
         found = (_service(m) for m in self._family.request(Cmd.SERVICE_GET, dump=True))
         return tuple(sorted(found, key=lambda service: (service.node_id, service.name)))
 
+    def channels(self) -> tuple[Channel, ...]:
+        """What this kernel counted of its channels, by the other node and queue."""
+        found = (_channel(m) for m in self._family.request(Cmd.CHANNEL_GET, dump=True))
+        return tuple(sorted(found, key=lambda channel: (channel.node_id, channel.queue)))
+
+    def queues(self) -> tuple[Queue, ...]:
+        """The queues of this kernel, by number."""
+        found = (_queue(m) for m in self._family.request(Cmd.QUEUE_GET, dump=True))
+        return tuple(sorted(found, key=lambda queue: queue.queue))
+
+    def latencies(self) -> tuple[Latency, ...]:
+        """The latencies that all kernels have counted in the fabric, by channel and stage.
+
+        From when the receiver joined. Channels without messages are not among them.
+        """
+        tsc_khz = self.fabric().tsc_khz
+        found = (_latency(m, tsc_khz) for m in self._family.request(Cmd.LATENCY_GET, dump=True))
+        return tuple(sorted(found, key=lambda item: (item.src, item.dst, item.queue, item.stage)))
+
+    def node_set(self, *, window_max_us: int | None = None, threaded: bool | None = None) -> None:
+        """Change how this kernel's node waits for messages; what is None stays.
+
+        `window_max_us` is the longest time that it polls before it sleeps, in microseconds up to
+        POLL_WINDOW_MAX, 0 to never poll; `threaded` has it poll in kernel threads.
+        """
+        attributes: list[tuple[str, int | str | bool]] = []
+        if window_max_us is not None:
+            attributes.append(("window-max", window_max_us))
+        if threaded is not None:
+            attributes.append(("threaded", int(threaded)))
+        self._family.request(Cmd.NODE_SET, attributes)
+
     def ping(
         self,
         node: int,
@@ -203,42 +295,59 @@ class Client:
         size: int | None = None,
         timeout_ms: int | None = None,
         interval_us: int = 0,
+        window: int = 1,
+        call: bool = False,
+        busy: bool = False,
     ) -> Iterator[PingResult]:
-        """Make `count` round trips to node `node`, one after the other.
+        """Make `count` round trips to node `node`, up to `window` of them at once.
+
+        `size` is bytes of payload, up to PING_SIZE_MAX; `interval_us` the time from one request to
+        the next. A `call` is answered in the request's own slot: one at a time, and `size` is at
+        most PING_CALL_SIZE_MAX. `busy` looks for answers all the time instead of sleeping.
 
         Yields a result after every request to the kernel, each with all answers so far, so that
         whoever is interrupted has the figures up to then; the last one is the whole. Requests are
-        sized so that an unreachable node costs one timeout each, not 256.
+        sized so that an unreachable node costs one timeout each.
         """
         if count < 1:
             raise ValueError("count must be at least 1")
         tsc_khz = self.fabric().tsc_khz
-        cycles: list[int] = []
-        sent = lost = 0
+        fixed: list[tuple[str, int | str | bool]] = []
+        if size is not None:
+            fixed.append(("size", size))
+        if timeout_ms is not None:
+            fixed.append(("timeout", timeout_ms))
+        if window != 1:
+            fixed.append(("window", window))
+        fixed += [(name, True) for name, given in (("call", call), ("busy", busy)) if given]
         limit = PING_BATCH_MAX
         if interval_us:
             limit = max(1, min(limit, math.floor(PING_BATCH_SECONDS * 1e6 / interval_us)))
-        pause_here = limit == 1 and interval_us > 0
-        batch = 1
+        cycles: list[int] = []
+        sent = lost = elapsed = full = 0
+        batch = window
+        turn = time.monotonic()
         while sent < count:
-            if pause_here and sent:
-                time.sleep(interval_us / 1e6)
-            attributes = [("node-id", node), ("count", min(batch, limit, count - sent))]
-            if size is not None:
-                attributes.append(("size", size))
-            if timeout_ms is not None:
-                attributes.append(("timeout", timeout_ms))
-            if interval_us and not pause_here:
+            if interval_us and sent:
+                # Where Ctrl-C works. What is more than an interval late is not made up for.
+                turn = max(turn, time.monotonic() - interval_us / 1e6)
+                time.sleep(max(0.0, turn - time.monotonic()))
+            number = min(batch, limit, count - sent)
+            attributes = [("node-id", node), ("count", number), *fixed]
+            if interval_us and number > 1:
                 attributes.append(("interval", interval_us))
             reply = self._one(Cmd.PING, attributes)
             done = reply.get("sent", 0)
             if not done:
                 raise PopcornError(f"the kernel sent nothing to node {node}")
+            turn += done * interval_us / 1e6
             sent += done
             lost += reply.get("lost", 0)
+            elapsed += reply.get("elapsed", 0)
+            full += reply.get("full", 0)
             cycles.extend(reply.all("rtt"))
-            batch = 1 if reply.get("lost", 0) else min(batch * 2, PING_BATCH_MAX)
-            yield PingResult(node, sent, lost, tsc_khz, tuple(cycles))
+            batch = window if reply.get("lost", 0) else min(batch * 2, PING_BATCH_MAX)
+            yield PingResult(node, sent, lost, tsc_khz, tuple(cycles), elapsed, full)
 
     # kernels
 
@@ -327,7 +436,7 @@ class Client:
     def events(
         self, groups: Collection[str] = EVENT_GROUPS, *, subscription: Subscription | None = None
     ) -> Iterator[Event]:
-        """Kernel and node events, for ever.
+        """Kernel, node and service events, for ever.
 
         When the program was too slow and events were lost, an event of kind `resync` comes, and
         after it the present state of everything, with action `state`.
@@ -370,6 +479,12 @@ class Client:
                 Event("node", "state", "netlink", now, n.name, label(n.state), n)
                 for n in self.nodes()
             ]
+        if "service" in groups:
+            found += [
+                Event("service", "state", "netlink", now, s.name, "up", s)
+                for s in self.services()
+                if s.talks
+            ]
         return found
 
     def wait_kernel(
@@ -411,4 +526,8 @@ def _event(message: Message) -> list[Event]:
         kernel = _kernel(message)
         action = "released" if message.cmd == Cmd.KERNEL_RELEASED else "change"
         return [Event("kernel", action, "netlink", now, kernel.name, label(kernel.state), kernel)]
+    if message.cmd == Cmd.SERVICE_NTF:
+        service = _service(message)
+        state = "up" if service.talks else "down"
+        return [Event("service", "change", "netlink", now, service.name, state, service)]
     return []

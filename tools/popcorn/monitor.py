@@ -7,13 +7,13 @@ import select
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 
-from popcorn.client import Client
+from popcorn.client import EVENT_GROUPS, Client
 from popcorn.models import Event
 from popcorn.udev import Uevents
 
 __all__ = ("TYPES", "watch")
 
-TYPES = ("kernel", "node", "cpu", "memory")
+TYPES = ("kernel", "node", "service", "cpu", "memory")
 """What can be watched. `node` has two sources: notifications, and uevents of class popcorn."""
 
 
@@ -26,10 +26,10 @@ def watch(
 ) -> Iterator[Event]:
     """Events as they come, for ever, or until none came for `timeout` seconds.
 
-    Subscribes before it returns the first item, and raises ModuleMissingError if kernel or node
-    events are wanted and the module is not loaded.
+    Subscribes before it returns the first item, and raises ModuleMissingError if kernel, node or
+    service events are wanted and the module is not loaded.
     """
-    groups = [group for group in ("kernel", "node") if group in types]
+    groups = [group for group in EVENT_GROUPS if group in types]
     subsystems = [name for name in ("cpu", "memory") if name in types]
     if "node" in types:
         subsystems.append("popcorn")

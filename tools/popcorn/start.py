@@ -140,7 +140,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a start would do. `assumed` are the things that are only known with the lease."""
+    """What a start would do. `assumed` are the things that are only known with the lease.
+
+    `fabric` is what the kernel would join, None if the module could not be asked.
+    """
 
     spec: Spec
     image: boot.BzImage
@@ -148,6 +151,7 @@ class Plan:
     layout: boot.Layout
     memory_minimum: int
     assumed: tuple[str, ...]
+    fabric: Fabric | None = None
 
     @property
     def target(self) -> boot.Target:
@@ -180,6 +184,7 @@ class Plan:
                 for e in self.layout.e820
             ],
             "assumed": list(self.assumed),
+            "fabric": None if self.fabric is None else self.fabric.to_json(),
         }
 
 
@@ -332,7 +337,7 @@ def _plan(
     target, assumed = _maybe_target(spec, image, system, fabric)
     layout = boot.plan(target, image, initrd.size, spec.append)
     minimum = boot.minimum_region(image, initrd.size, target.region_start)
-    return Plan(spec, image, initrd, layout, minimum, guessed + assumed)
+    return Plan(spec, image, initrd, layout, minimum, guessed + assumed, fabric)
 
 
 def plan_start(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Sizes, CPU lists and times as people write and read them.
+"""Sizes, rates, CPU lists and times as people write and read them.
 
 The parsers raise :class:`ValueError` with one line that names the text: what they reject is a
 typing mistake, which the command line reports as wrong usage.
@@ -17,6 +17,7 @@ __all__ = (
     "format_size",
     "parse_address",
     "parse_cpulist",
+    "parse_rate",
     "parse_size",
 )
 
@@ -42,6 +43,17 @@ def format_size(size: int) -> str:
         if size and size % unit == 0:
             return f"{size // unit}{suffix}"
     return str(size)
+
+
+def parse_rate(text: str) -> float:
+    """Times in a second: a number above 0, with `/s` or without."""
+    try:
+        value = float(text.strip().removesuffix("/s"))
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise ValueError(f"'{text}' is not a rate: write times in a second, like 1000/s")
+    return value
 
 
 def parse_address(text: str) -> int:

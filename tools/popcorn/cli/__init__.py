@@ -33,7 +33,9 @@ EXIT_INTERRUPTED = 130
     lazy={
         "doctor": ("popcorn.cli.doctor:doctor", "Check whether this machine can run Popcorn."),
         "kernel": ("popcorn.cli.kernel:kernel", "Start, stop, show and examine kernels."),
-        "node": ("popcorn.cli.node:node", "Show the members of the fabric."),
+        "node": ("popcorn.cli.node:node", "Show the members of the fabric, and set up this one."),
+        "channel": ("popcorn.cli.channel:channel", "Show the channels of this kernel."),
+        "queue": ("popcorn.cli.queue:queue", "Show the queues of this kernel."),
         "service": ("popcorn.cli.service:service", "Show the services of the nodes."),
         "ping": ("popcorn.cli.ping:ping", "Measure round trips to a node."),
         "image": ("popcorn.cli.image:image", "Build and inspect initramfs images."),

@@ -10,13 +10,14 @@ from typing import Any
 
 import click
 
-from popcorn.units import parse_address, parse_cpulist, parse_size
+from popcorn.units import parse_address, parse_cpulist, parse_rate, parse_size
 
 __all__ = (
     "ADDRESS",
     "CPULIST",
     "KERNEL",
     "NODE",
+    "RATE",
     "SECONDS",
     "SIZE",
     "Command",
@@ -179,5 +180,6 @@ SIZE = _Parsed("size", parse_size)
 ADDRESS = _Parsed("address", parse_address)
 CPULIST = _Parsed("list", parse_cpulist)
 SECONDS = _Parsed("seconds", _parse_seconds)
+RATE = _Parsed("rate", parse_rate)
 KERNEL = _Known("name", "kernels")
 NODE = _Known("node", "nodes")

@@ -18,7 +18,7 @@ from popcorn.units import format_cpulist, format_duration, format_size
 
 if TYPE_CHECKING:
     from popcorn.client import Client
-    from popcorn.models import Kernel
+    from popcorn.models import Fabric, Kernel
     from popcorn.start import Plan, Spec
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -180,6 +180,16 @@ def _print_plan(spec: Spec) -> None:
     _show_plan(plan)
 
 
+def _fabric(fabric: Fabric | None) -> str:
+    if fabric is None:
+        return "not known without popcorn_host"
+    return (
+        f"{format_size(fabric.size)} at {fabric.phys:#x}: {fabric.nr_nodes} nodes with"
+        f" {format_size(fabric.area_bytes)} each for long messages, {fabric.nr_queues} queues of"
+        f" {fabric.ring_slots} messages between each two"
+    )
+
+
 def _show_plan(plan: Plan) -> None:
     target = plan.target
     cpus = plan.spec.cpus or ()
@@ -196,6 +206,7 @@ def _show_plan(plan: Plan) -> None:
             ("kernel", f"{plan.image.name} ({plan.image.release or 'release unknown'})"),
             ("initramfs", f"{plan.initrd.name}, {plan.initrd.size} bytes"),
             ("entry", f"{plan.layout.entry:#x}"),
+            ("fabric", _fabric(plan.fabric)),
         )
     )
     print("\nsegments")

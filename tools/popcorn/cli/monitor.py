@@ -14,7 +14,7 @@ from popcorn.cli.output import print_json_line, state
 if TYPE_CHECKING:
     from popcorn.models import Event
 
-TYPES = ("kernel", "node", "cpu", "memory")
+TYPES = ("kernel", "node", "service", "cpu", "memory")
 
 
 def _types(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...]:
@@ -36,7 +36,8 @@ def _types(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 def monitor(types: tuple[str, ...], timestamps: bool, count: int | None) -> None:
     """Print events as they come.
 
-    Kernel and node events come from the module, CPU, memory and node device events from udev. With
+    Kernel, node and service events come from the module, CPU, memory and node device events from
+    udev. A service is up when another node has the same as this kernel, so that they talk. With
     --json every event is one line. If events were lost because they came faster than they were
     read, an event of kind resync says so, followed by the present state of everything.
     """
@@ -62,6 +63,8 @@ def _line(event: Event, timestamps: bool) -> str:
     words.append(f"{event.action:<8}")
     if event.name:
         words.append(event.name)
+    if event.kind == "service":
+        words.append(f"node {getattr(event.value, 'node_id', '?')}")
     if event.state:
         words.append(state(event.state))
     reason = getattr(event.value, "reason", "")

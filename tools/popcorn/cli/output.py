@@ -24,9 +24,13 @@ _COLOURS = {
     "starting": "yellow",
     "stopping": "yellow",
     "expected": "yellow",
+    "joining": "yellow",
     "warn": "yellow",
     "crashed": "red",
     "killed": "red",
+    "hung": "red",
+    "up, shut": "red",
+    "down": "yellow",
     "fail": "red",
 }
 
