@@ -307,6 +307,30 @@ def test_find_modules_keeps_order_and_prefers_ours(tmp_path: Path) -> None:
     assert list(found.items()) == [("popcorn_net", b"newpopcorn_net"), ("popcorn", b"newpopcorn")]
 
 
+def test_find_modules_brings_what_they_need(tmp_path: Path) -> None:
+    tree = tmp_path / "b" / RELEASE
+    for name in ("updates/popcorn/popcorn.ko", "extra/popcorn_vsock.ko", "kernel/net/vsock.ko",
+                 "kernel/net/virtio-common.ko.xz"):  # fmt: skip
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        data = Path(name).name.encode()
+        (tree / name).write_bytes(lzma.compress(data) if name.endswith(".xz") else data)
+    # In the order in which depmod writes them: what is needed by others comes last.
+    (tree / "modules.dep").write_text(
+        "updates/popcorn/popcorn.ko:\n"
+        "kernel/net/vsock.ko:\n"
+        "kernel/net/virtio-common.ko.xz: kernel/net/vsock.ko\n"
+        "extra/popcorn_vsock.ko: updates/popcorn/popcorn.ko kernel/net/virtio-common.ko.xz"
+        " kernel/net/vsock.ko\n"
+    )
+    found = find_modules(RELEASE, [tmp_path / "a", tmp_path / "b"], ("popcorn", "popcorn_vsock"))
+    assert list(found.items()) == [
+        ("popcorn", b"popcorn.ko"),
+        ("vsock", b"vsock.ko"),
+        ("virtio_common", b"virtio-common.ko.xz"),
+        ("popcorn_vsock", b"popcorn_vsock.ko"),
+    ]
+
+
 def test_find_modules_missing(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=f"no module popcorn for {RELEASE}") as caught:
         find_modules(RELEASE, [tmp_path])

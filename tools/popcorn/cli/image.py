@@ -37,7 +37,7 @@ def image() -> None:
     "modules",
     metavar="NAME",
     multiple=True,
-    help="Load this module of Popcorn's too, without .ko; may be repeated.",
+    help="Load this module of Popcorn's too, without .ko, after what it needs; may be repeated.",
 )
 @click.option("--busybox", type=click.Path(path_type=Path), help="A static busybox to use.")
 @click.option(

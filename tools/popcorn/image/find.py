@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import lzma
 import shutil
@@ -39,11 +40,19 @@ def find_modules(
 ) -> dict[str, bytes]:
     """Return the modules called `names` for the kernel `release`, unpacked, in the order given.
 
-    Each of `roots` is a directory like /lib/modules. Raises ImageError for one that is not found
-    or can't be unpacked.
+    Each of `roots` is a directory like /lib/modules. What a module needs comes before it, as far
+    as modules.dep knows. Raises ImageError for one that is not found or can't be unpacked.
     """
-    folders = [root / release / folder for root in roots for folder in MODULE_FOLDERS]
-    return {name: _find_module(name, release, folders) for name in names}
+    trees = [root / release for root in roots]
+    folders = [tree / folder for tree in trees for folder in MODULE_FOLDERS]
+    known = _known(trees)
+    found: dict[str, bytes] = {}
+    for name in names:
+        for needed in (*known.get(name, _UNKNOWN).needs, name):
+            if needed not in found:
+                path = known.get(needed, _UNKNOWN).path
+                found[needed] = _find_module(needed, release, folders, path)
+    return found
 
 
 def find_busybox(paths: Iterable[Path] = BUSYBOX_PATHS) -> Busybox:
@@ -80,13 +89,42 @@ def _applets(path: Path) -> tuple[str, ...]:
     return tuple(done.stdout.split())
 
 
-def _find_module(name: str, release: str, folders: Iterable[Path]) -> bytes:
+@dataclass(frozen=True)
+class _Known:
+    """What modules.dep tells of a module: where it is, and what to load before it, in order."""
+
+    path: Path | None = None
+    needs: tuple[str, ...] = ()
+
+
+_UNKNOWN = _Known()
+
+
+def _known(trees: Iterable[Path]) -> dict[str, _Known]:
+    """Read modules.dep(5) in the directories of a release; the first that knows a module counts."""
+    known: dict[str, _Known] = {}
+    for tree in trees:
+        with contextlib.suppress(FileNotFoundError):
+            for line in (tree / "modules.dep").read_text().splitlines():
+                path, _, needs = line.partition(":")
+                names = tuple(map(_module_name, reversed(needs.split())))
+                known.setdefault(_module_name(path), _Known(tree / path, names))
+    return known
+
+
+def _module_name(path: str) -> str:
+    return Path(path).name.partition(".")[0].replace("-", "_")
+
+
+def _find_module(name: str, release: str, folders: Iterable[Path], other: Path | None) -> bytes:
     folders = list(folders)
     for folder in folders:
         for suffix, unpack in UNPACKERS.items():
             path = folder / f"{name}.ko{suffix}"
             if path.is_file():
                 return _read(path, unpack)
+    if other is not None and other.is_file():
+        return _read(other, UNPACKERS[other.name.partition(".ko")[2]])
     searched = ", ".join(map(str, folders))
     raise ImageError(
         f"no module {name} for {release} (looked in {searched})",
