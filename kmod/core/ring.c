@@ -11,8 +11,8 @@
 #define PCN_RING_OLD		1024	/* TSC cycles: a message that waited so long has others behind it */
 
 /* TSC cycles. A look that came too early costs one transfer of the line, one that comes too late its delay. */
-#define PCN_RING_WAIT_EARLY	4	/* more, after a look that was too early */
-#define PCN_RING_WAIT_MAX	128
+#define PCN_RING_WAIT_EARLY	5	/* more, after a look that was too early */
+#define PCN_RING_WAIT_MAX	144
 #define PCN_RING_WAIT_ANSWERED	320	/* the same, after a call was answered: the answer has to travel first */
 #define PCN_RING_WAIT_CALLER	64
 #define PCN_RING_IDLE_LOOKS	8	/* after so many looks no wait would have been right */
@@ -380,7 +380,7 @@ static noinline bool pcn_ring_take_odd(struct pcn_ring *ring, const struct pcn_r
 /*
  * A look at a slot takes its line from the sender, who has to fetch it back to write the message. So when
  * messages come one by one, only one is looked for, and the wait before the look is made such that one look in
- * five is too early. When they come faster than they are taken out, many are looked for and there is no wait.
+ * six is too early. When they come faster than they are taken out, many are looked for and there is no wait.
  * @taken of @limit that were looked for were there, the first of them at the first look unless @ring->looks.
  */
 static void pcn_ring_learn(struct pcn_ring *ring, const struct pcn_ring_msg *msg, u32 taken, u32 limit)

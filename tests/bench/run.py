@@ -50,7 +50,7 @@ def main() -> int:
     target.write_text(json.dumps(figures, indent=2) + "\n")
     for key, figure in figures.items():
         print(
-            f"{key:24} median {figure['median']:.3f}"
+            f"{key:28} median {figure['median']:.3f}"
             f"  min {figure['min']:.3f}  max {figure['max']:.3f}  n {figure['n']}"
         )
     print(f"written to {target.relative_to(ROOT)}")
