@@ -94,7 +94,8 @@ def _sources(directory: Path) -> list[Path]:
 def _make(kernel: Kernel, source: Path) -> None:
     jobs = f"-j{os.cpu_count() or 1}"
     make = ["make", "--no-print-directory", jobs, "-C", str(rootfs.headers(kernel)), "modules"]
-    make += [WITHOUT, f"PCN_VERSION={version()}"]
+    # With the test modules, which users do not get.
+    make += [WITHOUT, f"PCN_VERSION={version()}", "PCN_TESTS=m"]
     if kernel.suite:
         root = rootfs.ensure(kernel)
         run(rootfs.inside(root, source, [*make, "M=/src"]), capture=False)

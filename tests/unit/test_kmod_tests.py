@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What is for the lab only stays there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_users_get_no_test_modules() -> None:
+    kbuild = (ROOT / "kmod/Kbuild").read_text()
+    lists = dict(re.findall(r"^(obj-\S+) \+= (.*)$", kbuild, re.M))
+    for_all, for_tests = lists.pop("obj-m").split(), lists.pop("obj-$(PCN_TESTS)").split()
+    assert not lists
+    assert {"popcorn.o", "popcorn_host.o"} <= set(for_all)
+    parts = {
+        name: re.search(rf"^{name[:-2]}-y := (.*)$", kbuild, re.M) for name in for_all + for_tests
+    }
+    for name, found in parts.items():
+        assert found is not None, name
+        assert ("test/" in found[1]) == (name in for_tests), name
+    for path in ("Makefile", "kmod/Makefile"):
+        assert "PCN_TESTS" not in (ROOT / path).read_text(), path
