@@ -290,7 +290,7 @@ static bool pcn_poller_in_window(const struct pcn_poller *poller)
 /* A look that comes too early takes the line from a sender who is about to write it. */
 static void pcn_poller_pause(struct pcn_poller *poller)
 {
-	if (is_power_of_2(poller->active))
+	if (is_power_of_2(poller->active)) /* a single peer */
 		pcn_ring_pace(&poller->self->node[__ffs(poller->active)].channel[poller->queue].rx);
 	else
 		cpu_relax();
@@ -308,6 +308,9 @@ static int pcn_poller_work(struct pcn_poller *poller, int budget)
 		if (done) {
 			poller->window_hits += waited;
 			waited = false;
+			/* Before the first look, too; nothing while messages stream. */
+			if (pcn_poller_in_window(poller))
+				pcn_poller_pause(poller);
 			continue;
 		}
 		/* Not with packets held back: NAPI passes them on between two polls. */

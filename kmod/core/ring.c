@@ -385,12 +385,12 @@ static noinline bool pcn_ring_take_odd(struct pcn_ring *ring, const struct pcn_r
  */
 static void pcn_ring_learn(struct pcn_ring *ring, const struct pcn_ring_msg *msg, u32 taken, u32 limit)
 {
+	u32 most = ring->answered_before ? PCN_RING_WAIT_ANSWERED : PCN_RING_WAIT_MAX;
 	u32 *wait = &ring->wait[ring->answered_before];
 
 	if (!ring->looks)
 		*wait -= !!*wait;
-	else if (ring->looks < PCN_RING_IDLE_LOOKS &&
-		 *wait < (ring->answered_before ? PCN_RING_WAIT_ANSWERED : PCN_RING_WAIT_MAX))
+	else if (ring->looks < PCN_RING_IDLE_LOOKS && *wait + PCN_RING_WAIT_EARLY <= most)
 		*wait += PCN_RING_WAIT_EARLY;
 
 	if (taken < limit) {

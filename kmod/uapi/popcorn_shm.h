@@ -57,7 +57,7 @@
  * @node_bytes: size of one
  * @nodes_offset: of the first
  * @channels_offset: of the first channel
- * @channel_bytes: size of one, a multiple of 4096
+ * @channel_bytes: size of one, a multiple of 64
  * @ring_slots: slots in each channel, a power of two
  * @nr_queues: channels for each ordered pair of nodes
  * @tsc_khz: rate of the TSC that all nodes share
