@@ -50,6 +50,11 @@ unit: setup ## Run the tests that need no second machine
 test-lab: setup modules build/bin/popcornctl ## Run the lab tests on the distribution's own kernel
 	$(SUITES) test
 
+# For hours: ten million messages each way, a hundred crashes, a million writes of a hostile kernel.
+.PHONY: test-soak
+test-soak: setup modules build/bin/popcornctl ## Run the lab tests that may take hours
+	POPCORN_SOAK=1 $(SUITES) soak
+
 .PHONY: lab
 lab: setup modules build/bin/popcornctl ## Open a shell in the lab
 	tests/lab/run

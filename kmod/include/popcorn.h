@@ -215,8 +215,8 @@ void pcn_service_release(struct pcn_service *service, const struct pcn_body *bod
  *
  * May sleep; looks for the answer for as long as a doorbell would take before it does.
  *
- * Return: bytes of the answer, -EOPNOTSUPP if nobody gave one, -ETIMEDOUT, -ERESTARTSYS, or as
- * pcn_service_send().
+ * Return: bytes of the answer, -EOPNOTSUPP if nobody gave one, -ETIMEDOUT, -ERESTARTSYS on a signal. Then the
+ * request was sent. -EAGAIN and the others as pcn_service_send(): it was not, or the node is gone.
  */
 int pcn_service_call(struct pcn_service *service, u32 dst, u32 queue, const void *data, size_t len,
 		     void *answer, unsigned int timeout_ms);

@@ -9,7 +9,6 @@
 #include <linux/mutex.h>
 #include <linux/random.h>
 #include <linux/seq_file.h>
-#include <linux/sysrq.h>
 #include <linux/uaccess.h>
 #include <asm/tsc.h>
 
@@ -155,8 +154,7 @@ static void stress_order(struct work_struct *work)
 		stress_tell(order->node, order->src);
 		break;
 	case STRESS_CRASH:
-		pr_emerg("crashes because it was told to\n");
-		handle_sysrq('c');
+		panic("popcorn_stress: crashes because it was told to");
 		break;
 	}
 	mutex_unlock(&stress_mutex);

@@ -12,6 +12,7 @@
 
 #define STRESS_TURN	64		/* messages until the next mode has its turn */
 #define STRESS_BATCH	16
+#define STRESS_CALLS_EVERY	16
 #define STRESS_WAIT_MS	20000		/* longer than anybody should wait for room */
 
 static void stress_count(struct stress_tx *tx, enum stress_count count, u64 add)
@@ -168,8 +169,11 @@ static int stress_send_call(struct stress_tx *tx)
 		stress_count(tx, STRESS_STARVED, 1);
 		return 0;
 	}
-	if (ret >= 0 || ret == -ETIMEDOUT || ret == -EOPNOTSUPP) {
+	if (ret >= 0 || ret == -ETIMEDOUT || ret == -EOPNOTSUPP || ret == -ERESTARTSYS) {
 		stress_sent(tx, sizeof(head));
+		/* Told to stop while the answer was on its way. */
+		if (ret == -ERESTARTSYS)
+			return ret;
 		if (ret == sizeof(want) && !memcmp(answer, &want, sizeof(want)))
 			stress_count(tx, STRESS_CALLS, 1);
 		else
@@ -193,7 +197,8 @@ static int stress_send_some(struct stress_tx *tx)
 	case STRESS_MODE_BATCH:
 		return stress_send_batch(tx, 1 + tx->seq % STRESS_BATCH);
 	default:
-		return stress_send_call(tx);
+		/* Each of them takes a round trip, and the CPUs may be busy with something else. */
+		return tx->seq % STRESS_CALLS_EVERY ? stress_send_wait(tx) : stress_send_call(tx);
 	}
 }
 

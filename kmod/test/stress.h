@@ -84,7 +84,7 @@ enum stress_mode {
 	STRESS_MODE_WAIT = 1,	/* sends that block */
 	STRESS_MODE_AGAIN = 2,	/* sends that are tried again when room is told of */
 	STRESS_MODE_BATCH = 4,	/* several at once, bodies written in place */
-	STRESS_MODE_CALL = 8,	/* calls, answered in place */
+	STRESS_MODE_CALL = 8,	/* calls, answered in place, among sends that block */
 };
 
 /**

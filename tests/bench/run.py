@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""All benchmarks, or those named (ring, start); their figures go to build/bench.json.
+"""All benchmarks, or those named (ring, start, loopback); their figures go to build/bench.json.
 
 Each figure is a ratio within one run, because machines differ and are noisy; `n` rounds give
 median, min and max.
@@ -18,22 +18,31 @@ from pathlib import Path
 import ring
 
 ROOT = Path(__file__).resolve().parents[2]
-OUT = ROOT / "build" / "lab" / "out" / "bench-start.json"
+OUT = ROOT / "build" / "lab" / "out"
 
 Figures = dict[str, ring.Figure]
 
 
-def measure_start() -> Figures:
-    """Boot the lab and time starts in it."""
-    OUT.unlink(missing_ok=True)
-    subprocess.run(
-        [ROOT / "tests/lab/run", "--", "/usr/bin/python3", "tests/bench/start.py"], check=True
-    )
-    figures: Figures = json.loads(OUT.read_text())
-    return figures
+def measure_in_lab(name: str) -> Callable[[], Figures]:
+    """Boot the lab and run the benchmark of that name in it."""
+
+    def measure() -> Figures:
+        out = OUT / f"bench-{name}.json"
+        out.unlink(missing_ok=True)
+        subprocess.run(
+            [ROOT / "tests/lab/run", "--", "/usr/bin/python3", f"tests/bench/{name}.py"], check=True
+        )
+        figures: Figures = json.loads(out.read_text())
+        return figures
+
+    return measure
 
 
-BENCHES: dict[str, Callable[[], Figures]] = {"ring": ring.measure, "start": measure_start}
+BENCHES: dict[str, Callable[[], Figures]] = {
+    "ring": ring.measure,
+    "start": measure_in_lab("start"),
+    "loopback": measure_in_lab("loopback"),
+}
 
 
 def main() -> int:
