@@ -1,32 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * An answer in the slot of its question damages no later message, and is not lost. kmod/core/ring.c.
+ * Calls that are answered in their own slot: an answer that comes late harms no later message, and one that is
+ * waited for is not lost. kmod/core/ring.c: pcn_ring_hold(), pcn_ring_answer().
  *
- * The caller may give up at any moment. Its slot is used again once the receiver is done with it, and an answer
- * is written before that is told; while the caller still waits, it keeps the slot. TSO as in doorbell.pml.
+ * Each message is a call. Every other one may be given up at any moment; the sender goes on while calls are under
+ * way. A slot is used again when the receiver has told that it is done with it and the caller waits no more. TSO
+ * as in doorbell.pml. A message or an answer that was overwritten is one that somebody waits for for ever.
  *
- * Left out by the tests: LATE_ANSWER the answer is written after the receiver told that it is done; NO_HOLD a
- * slot whose caller still waits is used again, and it waits for ever.
+ * Left out by the tests: NO_DONE a call that was given up leaves its slot at once; NO_HOLD the slot of a call that
+ * waits is used again; DONE_EARLY the receiver tells that it is done before it has answered.
  */
-#define SLOTS	1
-#define MESSAGES 3
-#define ANSWER	16	/* in a word: this is the answer to the message of that number */
+#define SLOTS		2
+#define CALLS		4
 
-#ifdef NO_HOLD
-#define MAY_REUSE	true
-#else
-#define MAY_REUSE	!waits
-#endif
+#define WORD	0	/* of each slot: number of the call, from 1 on, */
+#define ANSWER	16	/* and this once it is answered */
+#define DATA	2
+#define DONE	4
 
-#define WORD	0	/* the slot's sequence word */
-#define DATA	1
-#define DONE	2
 #define SENDER	0
 #define RECEIVER 1
 
-byte memory[3];
-chan buffer[2] = [4] of { byte, byte };
-bool waits;			/* for the answer; the sender's own */
+byte memory[5];
+chan buffer[2] = [6] of { byte, byte };
 
 inline store(who, where, what) { buffer[who] ! where, what }
 
@@ -39,52 +35,53 @@ end:	do
 	od
 }
 
-/* The first message is a call. */
 active proctype sender()
 {
-	byte pos = 0, done = 0;
-	bool patient;
+	byte n = 0;		/* calls sent */
+	byte oldest = 0;	/* calls that are not waited for any more */
+	byte free = 0;		/* of them those whose slots can be used again */
 
-	if
-	:: patient = 1
-	:: patient = 0
-	fi;
 	do
-	:: pos == MESSAGES && !waits -> break
-	:: pos < MESSAGES && pos - done < SLOTS && MAY_REUSE ->
-		waits = waits || pos == 0;
-		pos++;
-		store(SENDER, DATA, pos);
-		store(SENDER, WORD, pos)	/* [S] */
-	:: memory[DONE] != done -> done = memory[DONE]	/* [D] */
-	:: waits && memory[WORD] == 1 + ANSWER ->
-		assert(memory[DATA] == 1 + ANSWER);	/* [Q] */
-		waits = 0
-	:: waits && !patient -> waits = 0	/* gives up */
+	:: n == CALLS && oldest == n -> break
+	:: n < CALLS && n - free < SLOTS ->
+		store(SENDER, DATA + n % SLOTS, n + 1);
+		store(SENDER, WORD + n % SLOTS, n + 1);	/* [S] */
+		n++
+	:: n < CALLS && n - free == SLOTS ->
+		/* Not fresher than it is: what is done and not waited for. */
+		free = memory[DONE];
+#ifndef NO_HOLD
+		free = (free > oldest -> oldest : free);
+#endif
+#ifdef NO_DONE
+		free = oldest;
+#endif
+	:: oldest < n && memory[WORD + oldest % SLOTS] == oldest + 1 + ANSWER ->	/* [Q] */
+		assert(memory[DATA + oldest % SLOTS] == oldest + 1 + ANSWER);
+		oldest++
+	:: oldest < n && oldest % 2 ->			/* given up */
+		oldest++
 	od
 }
 
 active proctype receiver()
 {
-	byte n = 0;
+	byte n = 0, data;
 
 	do
-	:: n == MESSAGES -> break
+	:: n == CALLS -> break
 	:: else ->
-		memory[WORD] == n + 1;		/* [R] */
-		assert(memory[DATA] == n + 1);
-		n++;
-#ifdef LATE_ANSWER
-		store(RECEIVER, DONE, n);
+		memory[WORD + n % SLOTS] == n + 1;	/* [R] */
+		data = memory[DATA + n % SLOTS];
+		assert(data == n + 1);
+#ifdef DONE_EARLY
+		store(RECEIVER, DONE, n + 1);
 #endif
-		if
-		:: n == 1 ->
-			store(RECEIVER, DATA, n + ANSWER);
-			store(RECEIVER, WORD, n + ANSWER)	/* [P] */
-		:: else
-		fi;
-#ifndef LATE_ANSWER
-		store(RECEIVER, DONE, n)
+		store(RECEIVER, DATA + n % SLOTS, data + ANSWER);
+		store(RECEIVER, WORD + n % SLOTS, n + 1 + ANSWER);	/* [P] */
+#ifndef DONE_EARLY
+		store(RECEIVER, DONE, n + 1);		/* [D] */
 #endif
+		n++
 	od
 }

@@ -1,36 +1,44 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Arm, recheck, byte, doorbell: a queue never sleeps on a message. kmod/core/ring.c, channel.c and poller.c.
+ * The wake-up in two steps: the receiver never sleeps on a message. kmod/core/ring.c, channel.c and poller.c.
  *
- * Two senders and one queue. A sender that finds its channel armed takes that back, sets its byte in the queue's
- * line and takes back that the queue sleeps; if it did, it rings. The receiver arms a channel that it found
- * empty and looks once more; when none is left it says that it sleeps, and looks at the bytes once more.
+ * A sender looks whether its channel is armed. If so it takes that back, notes itself as pending with the
+ * receiver's queue, and rings if the queue was asleep. The receiver arms what it finds empty, and sleeps when
+ * all is armed and nobody is pending.
  *
- * The machine is TSO: each side's stores wait in a buffer of its own, in order, until they are seen. Nobody reads
- * back what it stores plainly, so loads need no forwarding. A lost wake-up is a receiver that waits for
- * ever, which the verifier reports as an invalid end state.
+ * The machine is TSO: each side's stores wait in a buffer of its own, in order, until they are seen. A locked
+ * exchange and a barrier wait until the buffer is empty. No side plainly reads what may still be in its own
+ * buffer, but for a receiver that looks at @pending once more, which only makes it look in vain. A lost
+ * wake-up is a receiver that waits for ever, which the verifier reports as an invalid end state.
  *
- * Left out, one at a time, by the tests: NO_K, NO_A, NO_W and NO_Z the barriers of these names, NO_RECHECK the
- * second look at a channel, NO_LOOK the second look at the bytes; LATE_CLEAR takes a byte back only after its
- * channel was armed again.
+ * Left out, one at a time, by the tests: the barriers NO_K, NO_A, NO_W (the exchange of @asleep is one) and
+ * NO_Z; the second looks NO_RECHECK (at the channel) and NO_LOOK (at the pending ones). CLEAR_LATE takes a
+ * pending note back only after the channel was looked at.
  */
-#define MESSAGES 2
+#define SENDERS		2
+#define MESSAGES	2	/* of each */
 
-#define SEQ	0	/* of each sender's ring; two of each */
+/* Addresses: of sender i, seq is SEQ + i and so on. */
+#define SEQ	0
 #define ARMED	2
 #define PENDING	4
 #define ASLEEP	6
+
 #define RECEIVER 2
 
 byte memory[7];
-chan buffer[3] = [3] of { byte, byte };
+chan buffer[3] = [4] of { byte, byte };
 byte bell;			/* interrupts on their way or pending */
 
 inline store(who, where, what) { buffer[who] ! where, what }
 inline barrier(who) { empty(buffer[who]) }
-/* A locked exchange: the buffer is empty when it is done. */
-inline take(who, where, had) {
-	atomic { empty(buffer[who]) -> had = memory[where]; memory[where] = 0 }
+inline exchange(who, where, old)
+{
+	atomic {
+		empty(buffer[who]) ->
+		old = memory[where];
+		memory[where] = 0
+	}
 }
 
 active [3] proctype drain()
@@ -43,38 +51,37 @@ end:	do
 	od
 }
 
-proctype sender(byte me)
+active [SENDERS] proctype sender()
 {
-	byte n = 0;
-	bool kick, asleep;
+	byte me = _pid - 3, n = 0, was;
 
 	do
 	:: n == MESSAGES -> break
 	:: else ->
 		n++;
-		store(me, SEQ + me, n);		/* [S] */
+		store(me, SEQ + me, n);			/* [S] */
 #ifndef NO_K
-		barrier(me);			/* [K] */
+		barrier(me);				/* [K] */
 #endif
-		kick = memory[ARMED + me];
+		was = memory[ARMED + me];
 		if
-		:: kick -> take(me, ARMED + me, kick)
+		:: was -> exchange(me, ARMED + me, was)
 		:: else
 		fi;
 		if
-		:: kick ->
+		:: was ->
 			store(me, PENDING + me, 1);
 #ifdef NO_W
-			asleep = memory[ASLEEP];
+			was = memory[ASLEEP];
 			if
-			:: asleep -> take(me, ASLEEP, asleep)
+			:: was -> exchange(me, ASLEEP, was)
 			:: else
 			fi;
 #else
-			take(me, ASLEEP, asleep);	/* [W] */
+			exchange(me, ASLEEP, was);	/* [W] */
 #endif
 			if
-			:: asleep -> bell++
+			:: was -> bell++
 			:: else
 			fi
 		:: else
@@ -82,39 +89,39 @@ proctype sender(byte me)
 	od
 }
 
-proctype receiver()
+active proctype receiver()
 {
-	byte got[2], i;
-	bool active_[2], found;
+	byte got[SENDERS], i;
+	bool active_[SENDERS], noted[SENDERS];
 
-	/* All channels are looked at to begin with. */
-	active_[0] = 1;
-	active_[1] = 1;
+	/* Begins with a look at all. */
+	active_[0] = true;
+	active_[1] = true;
 poll:
 	store(RECEIVER, ASLEEP, 0);
-again:
 	i = 0;
 	do
-	:: i == 2 -> break
+	:: i == SENDERS -> break
 	:: else ->
 		if
 		:: memory[PENDING + i] ->
-#ifndef LATE_CLEAR
+#ifdef CLEAR_LATE
+			noted[i] = true;
+#else
 			store(RECEIVER, PENDING + i, 0);
 #endif
-			active_[i] = 1
+			active_[i] = true
 		:: else
 		fi;
-		i++
-	od;
-	i = 0;
-	do
-	:: i == 2 -> break
-	:: else ->
-		do
-		:: active_[i] && memory[SEQ + i] > got[i] -> got[i]++	/* [R] */
-		:: else -> break
-		od;
+		if
+		:: active_[i] ->
+			store(RECEIVER, ARMED + i, 0);	/* disarm */
+			do
+			:: memory[SEQ + i] > got[i] -> got[i]++	/* [R] */
+			:: else -> break
+			od
+		:: else
+		fi;
 		i++
 	od;
 	if
@@ -122,38 +129,40 @@ again:
 	:: else
 	fi;
 	i = 0;
-	found = 0;
 	do
-	:: i == 2 -> break
+	:: i == SENDERS -> break
 	:: else ->
 		if
 		:: active_[i] ->
 			store(RECEIVER, ARMED + i, 1);
 #ifndef NO_A
-			barrier(RECEIVER);	/* [A] */
-#endif
-#ifdef LATE_CLEAR
-			store(RECEIVER, PENDING + i, 0);
+			barrier(RECEIVER);		/* [A] */
 #endif
 #ifndef NO_RECHECK
 			if
-			:: memory[SEQ + i] > got[i] -> found = 1
-			:: else -> active_[i] = 0
+			:: memory[SEQ + i] > got[i]
+			:: else -> active_[i] = false
 			fi
 #else
-			active_[i] = 0
+			active_[i] = false
 #endif
 		:: else
 		fi;
+#ifdef CLEAR_LATE
+		if
+		:: noted[i] -> store(RECEIVER, PENDING + i, 0); noted[i] = false
+		:: else
+		fi;
+#endif
 		i++
 	od;
 	if
-	:: found -> goto again
+	:: active_[0] || active_[1] -> goto poll
 	:: else
 	fi;
 	store(RECEIVER, ASLEEP, 1);
 #ifndef NO_Z
-	barrier(RECEIVER);			/* [Z] */
+	barrier(RECEIVER);				/* [Z] */
 #endif
 #ifndef NO_LOOK
 	if
@@ -161,14 +170,9 @@ again:
 	:: else
 	fi;
 #endif
-	bell > 0;				/* asleep */
+	bell > 0;					/* asleep */
 	bell--;
 	goto poll;
 done:
 	skip
-}
-
-init
-{
-	atomic { run sender(0); run sender(1); run receiver() }
 }

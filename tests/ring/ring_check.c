@@ -914,7 +914,7 @@ static void rule_singles_and_streams(void)
 		pcn_ring_publish_done(&p.rx);
 		pcn_ring_pace(&p.rx);
 		check(pcn_ring_receive(&p.rx, msgs, 16) == 0, "after message %u", i);
-		check(p.rx.wait[0] <= 140 && p.rx.wait[1] <= 340, "it waits %u", p.rx.wait[0]);
+		check(p.rx.wait[0] <= 144 && p.rx.wait[1] <= 320, "it waits %u", p.rx.wait[0]);
 	}
 	/* Then many: soon all at once. */
 	while (pcn_ring_room(&p.tx))
