@@ -12,7 +12,11 @@ bb=$lab/busybox
 $bb mkdir -p /dev/pts /dev/shm /run/lock
 $bb mount -t devpts -o mode=620,ptmxmode=666 devpts /dev/pts
 $bb mount -t tmpfs -o mode=1777 tmpfs /dev/shm
-$bb mount -t tmpfs -o mode=1777 tmpfs /tmp
+# A checkout below /tmp must stay where it is.
+case $LAB_CWD in
+/tmp/*) ;;
+*) $bb mount -t tmpfs -o mode=1777 tmpfs /tmp ;;
+esac
 $bb mount -t tracefs tracefs /sys/kernel/tracing
 $bb mount -t debugfs debugfs /sys/kernel/debug
 $bb mount -t securityfs securityfs /sys/kernel/security
