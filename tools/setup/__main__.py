@@ -18,7 +18,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(format="setup: %(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(prog="setup", description=__doc__)
     parser.add_argument("what", choices=("kernels", "modules", "qemu"))
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(kernels.SOURCES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(kernels.NAMES))
     options = parser.parse_args(argv)
     try:
         if options.what == "kernels":

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""The distribution kernels that the lab boots, unpacked below build/kernels/NAME/.
+"""The kernels that the lab boots, unpacked below build/kernels/NAME/: distributions' and our own.
 
-NAME is what a person types: "6.1", "6.12", "7.2", and with a flavour "6.1-rt", "6.1-cloud".
+NAME is what a person types: "6.1", "6.12", "7.2", and with a flavour "6.1-rt", "6.1-cloud". The
+one of our own is "6.1-debug", built here from the distribution's source.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import compiled
 from .apt import Apt
-from .paths import KERNELS
+from .compiled import Recipe
+from .paths import KERNELS, ROOT
 from .shell import LOG, SetupError, lock, run
 
 
@@ -31,6 +34,12 @@ class Source:
         return re.compile(rf"linux-image-({release})")
 
 
+# Kernels that are built here rather than fetched.
+RECIPES = {
+    "6.1-debug": Recipe("6.1-debug", "6.1", ROOT / "tests/lab/debug.config"),
+}
+
+# Kernels that are packages.
 SOURCES = {
     "6.1": Source("6.1", ("",)),
     "6.1-rt": Source("6.1", ("",), "rt-amd64"),
@@ -39,6 +48,8 @@ SOURCES = {
     # Which of the two carries it changes with time.
     "7.2": Source("7.2", ("testing", "unstable")),
 }
+
+NAMES = (*SOURCES, *RECIPES)
 
 
 @dataclass(frozen=True)
@@ -64,24 +75,32 @@ class Kernel:
         """What is /lib/modules/RELEASE on a machine that runs this kernel."""
         return self.base / "lib/modules" / self.release
 
+    @property
+    def tree(self) -> Path | None:
+        """Where the kernel was built, if that was here."""
+        return RECIPES[self.name].tree if self.name in RECIPES else None
+
     def depmod(self) -> None:
         """Bring modules.dep and its relatives up to date."""
         run(["depmod", "--basedir", self.base, self.release])
 
 
 def fetched() -> list[Kernel]:
-    """Return the kernels that are there, in the order of SOURCES."""
-    return [kernel for kernel in map(_read, SOURCES) if kernel]
+    """Return the kernels that are there, in the order of NAMES."""
+    return [kernel for kernel in map(_read, NAMES) if kernel]
 
 
 def ensure(name: str) -> Kernel:
-    """Return a kernel, fetching it first if it is not there.
+    """Return a kernel, fetching or building it first if it is not there.
 
-    Raises SetupError for an unknown name and when no suite carries the kernel.
+    Raises SetupError for an unknown name, when no suite carries the kernel, and when it does not
+    build.
     """
-    if name not in SOURCES:
-        raise SetupError(f"there is no kernel {name!r}", f"known kernels: {', '.join(SOURCES)}")
+    if name not in NAMES:
+        raise SetupError(f"there is no kernel {name!r}", f"known kernels: {', '.join(NAMES)}")
     with lock(f"kernel-{name}"):
+        if name in RECIPES:
+            return _ensure_built(RECIPES[name])
         return _read(name) or _fetch(name)
 
 
@@ -116,6 +135,22 @@ def _fetch(name: str) -> Kernel:
     scratch.rename(KERNELS / name)
     LOG.info("kernel %s is %s", name, release)
     return Kernel(name, release, apt.suite)
+
+
+def _ensure_built(recipe: Recipe) -> Kernel:
+    stamp = KERNELS / recipe.name / "built-from"
+    kernel = _read(recipe.name)
+    if kernel and stamp.exists() and compiled.up_to_date(recipe, stamp.read_text()):
+        return kernel
+    scratch = KERNELS / f".{recipe.name}"
+    shutil.rmtree(scratch, ignore_errors=True)
+    release, state = compiled.build(recipe, scratch)
+    (scratch / "release").write_text(f"{release}\n\n")
+    (scratch / stamp.name).write_text(state)
+    shutil.rmtree(KERNELS / recipe.name, ignore_errors=True)
+    scratch.rename(KERNELS / recipe.name)
+    LOG.info("kernel %s is %s", recipe.name, release)
+    return Kernel(recipe.name, release, "")
 
 
 def _find(name: str) -> tuple[Apt, str]:

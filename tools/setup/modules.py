@@ -101,7 +101,11 @@ def _make(kernel: Kernel, source: Path) -> None:
         run(rootfs.inside(root, source, [*make, "M=/src"]), capture=False)
         headers = root / rootfs.headers(kernel).relative_to("/")
     else:
-        apt.ensure_installed(f"linux-headers-{kernel.release}")
+        if kernel.tree:
+            # It has no debug information itself; our modules shall, for addr2line.
+            make.append("KCFLAGS=-g")
+        else:
+            apt.ensure_installed(f"linux-headers-{kernel.release}")
         run([*make, f"M={source}"], capture=False)
         headers = rootfs.headers(kernel)
     _link_headers(kernel, headers)

@@ -27,8 +27,8 @@ def ensure(kernel: Kernel) -> Path:
 
 
 def headers(kernel: Kernel) -> Path:
-    """Return where the headers package of a kernel puts its build directory."""
-    return Path("/usr/src") / f"linux-headers-{kernel.release}"
+    """Return the build directory of a kernel: its own, or where the headers package puts it."""
+    return kernel.tree or Path("/usr/src") / f"linux-headers-{kernel.release}"
 
 
 def inside(root: Path, source: Path, command: list[str]) -> list[str]:

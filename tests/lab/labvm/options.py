@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from setup.kernels import SOURCES
+from setup.kernels import NAMES
 
 MACHINES = ("xapic", "x2apic")
 FIRMWARES = ("bios", "uefi")
@@ -49,9 +49,9 @@ def parse(argv: Sequence[str]) -> Options:
         " if the guest panicked, reset, hung or died.",
         allow_abbrev=False,
     )
-    kernels = ", ".join(SOURCES)
+    kernels = ", ".join(NAMES)
     add = parser.add_argument
-    add("--kernel", choices=SOURCES, metavar="NAME", help=f"{kernels} (default: 6.1)")
+    add("--kernel", choices=NAMES, metavar="NAME", help=f"{kernels} (default: 6.1)")
     add(
         "--secondary-kernels",
         dest="secondaries",
@@ -78,6 +78,6 @@ def parse(argv: Sequence[str]) -> Options:
 def _kernels(text: str) -> tuple[str, ...]:
     names = tuple(text.replace(",", " ").split())
     for name in names:
-        if name not in SOURCES:
+        if name not in NAMES:
             raise argparse.ArgumentTypeError(f"no kernel {name!r}")
     return names
