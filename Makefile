@@ -38,6 +38,10 @@ test: setup lint unit modules test-lab ## Check everything against the distribut
 test-matrix: setup build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
 	$(SUITES) matrix
 
+.PHONY: test-debug
+test-debug: setup build/bin/popcornctl ## Run the lab tests on a kernel with KASAN, lockdep, kmemleak and UBSAN, built once
+	$(SUITES) debug
+
 .PHONY: bench
 bench: setup modules build/bin/popcornctl ## Measure
 	$(PYTHON) tests/bench/run.py

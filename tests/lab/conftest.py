@@ -4,19 +4,46 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from guest import Starter, ctl, quiet, release_all
+import reports
+from guest import CHECKED, RELEASE, Starter, ctl, quiet, release_all
 from popcorn import Client
 from popcorn.start import Spec, Started, start_kernel
 
 
+@pytest.fixture(scope="session")
+def kernel_log() -> Iterator[reports.Log | None]:
+    """The log of a kernel that checks itself, None for any other; no leaks when all is done."""
+    if not CHECKED:
+        yield None
+        return
+    begin = time.monotonic()
+    log = reports.Log()
+    yield log
+    # The modules are gone: whatever they had must be, too.
+    leaks = reports.find_leaks(begin)
+    assert not leaks, "kmemleak reports:\n" + "\n".join(leaks)
+    assert not (found := reports.reports(log.new())), "the kernel reports:\n" + "\n".join(found)
+    assert log.lockdep_may_be_off or reports.lockdep_is_on(), "lockdep gave up"
+
+
+@pytest.fixture(autouse=True)
+def kernel_is_content(kernel_log: reports.Log | None, modules: None) -> Iterator[None]:
+    """Fail the test during which the kernel reports something; boot counts to the first."""
+    yield
+    if kernel_log:
+        found = reports.reports(kernel_log.new())
+        assert not found, "the kernel reports:\n" + "\n".join(found)
+
+
 @pytest.fixture(scope="session", autouse=True)
-def modules() -> Iterator[None]:
+def modules(kernel_log: reports.Log | None) -> Iterator[None]:
     """Load the modules; unloading them at the end proves that nothing holds them."""
     subprocess.run(["modprobe", "popcorn_host"], check=True)
     yield
@@ -41,6 +68,7 @@ def start(client: Client) -> Starter:
 
     def starter(name: str, **options: Any) -> Started:
         options.setdefault("cpus", (2,))
+        options.setdefault("kernel", RELEASE)
         options["memory_bytes"] = options.pop("memory_mib", 256) << 20
         return start_kernel(client, Spec(name=name, **options), progress=quiet)
 
@@ -48,13 +76,14 @@ def start(client: Client) -> Starter:
 
 
 @pytest.fixture
-def run_image(tmp_path: Path) -> Callable[[str], Path]:
-    """An initramfs whose kernel runs a script once it has joined."""
+def run_image(tmp_path: Path) -> Callable[..., Path]:
+    """An initramfs whose kernel, of RELEASE or another, runs a script once it has joined."""
 
-    def build(script: str) -> Path:
+    def build(script: str, release: str = RELEASE) -> Path:
         source, image = tmp_path / "run.sh", tmp_path / "run.img"
         source.write_text("#!/bin/sh\n" + script)
-        done = ctl("image", "build", "--profile", "shell", "--run", str(source), "-o", str(image))
+        done = ctl("image", "build", "--release", release, "--profile", "shell",
+                   "--run", str(source), "-o", str(image))  # fmt: skip
         assert done.returncode == 0, done.stderr
         return image
 

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from guest import ctl, ctl_json, look
+from guest import RELEASE, ctl, ctl_json, look
 from popcorn import Client
 from popcorn.start import STAGES
 
-START = ("kernel", "start", "half", "--cpus", "2", "--memory", "256M")
+START = ("kernel", "start", "half", "--cpus", "2", "--memory", "256M", "--kernel", RELEASE)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import platform
 import re
 import time
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guest import Starter, ctl, ctl_json, free_kib, look, memory_of, static_key
+from guest import RELEASE, Starter, ctl, ctl_json, free_kib, look, memory_of, static_key
 from popcorn import Client
 from popcorn.errors import BusyError
 from popcorn.models import KernelState
@@ -32,7 +31,7 @@ def test_start_ping_stop_from_the_command_line(client: Client) -> None:
     )
     assert kernel["join_us"] > 0
     node = next(n for n in ctl_json("node", "list") if n["name"] == "web")
-    assert (node["state"], node["release"], node["nr_cpus"]) == ("up", platform.release(), 2)
+    assert (node["state"], node["release"], node["nr_cpus"]) == ("up", RELEASE, 2)
 
     result = ctl_json("ping", "web", "-c", "1000")
     assert (result["n"], result["lost"]) == (1000, 0)
