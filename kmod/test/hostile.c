@@ -373,6 +373,28 @@ static void hostile_do_head(void)
 		hostile_hit(&slot->tsc, 8);
 }
 
+/* A place that cannot be, neither as a body nor as a ring. */
+static void hostile_no_place(struct pcn_shm_slot *slot)
+{
+	u32 area = hostile_geometry.area_bytes;
+	const u32 places[][2] = {
+		{ 8, 2048 },
+		{ area - PCN_SHM_UNIT_BYTES, 4096 },
+		{ -PCN_SHM_UNIT_BYTES, 2048 },
+		{ area, 64 },
+		{ 0, 0 },
+		{ 0, 1U << 31 },
+		{ 0, ~0U },
+	};
+	u32 i = hostile_below(ARRAY_SIZE(places)), *place = (void *)slot->data;
+
+	WRITE_ONCE(place[0], places[i][0]);
+	WRITE_ONCE(place[1], places[i][1]);
+	place += PCN_SHM_HEAD_BYTES / sizeof(*place);
+	WRITE_ONCE(place[0], places[i][0]);
+	WRITE_ONCE(place[1], places[i][1]);
+}
+
 /* Messages that look right as far as their number goes, and in nothing else. */
 static void hostile_do_forge(void)
 {
@@ -383,7 +405,7 @@ static void hostile_do_forge(void)
 		struct pcn_shm_slot *slot = hostile_slot_at(ring, i, &seq);
 		u64 head = READ_ONCE(slot->head);
 
-		hostile_place(slot);
+		hostile_no_place(slot);
 		switch (hostile_below(4)) {
 		case 0:
 			head = PCN_SHM_HEAD(seq, hostile_random(), 49 + hostile_below(200), hostile_below(2));

@@ -22,6 +22,9 @@ static void stress_count(struct stress_tx *tx, enum stress_count count, u64 add)
 
 static void stress_error(struct stress_tx *tx, int error)
 {
+	/* Told to stop in the middle of waiting. */
+	if (error == -ERESTARTSYS)
+		return;
 	stress_count(tx, STRESS_ERRORS, 1);
 	WRITE_ONCE(tx->count[STRESS_ERROR], -error);
 }

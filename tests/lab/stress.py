@@ -51,6 +51,11 @@ class Report:
 Reports = dict[tuple[int, int], Report]
 
 
+def faults(reports: Reports) -> dict[tuple[int, int], dict[str, int]]:
+    """What should be 0 and is not, by who says so of whom; empty if all is well."""
+    return {pair: found for pair, report in reports.items() if (found := report.faults)}
+
+
 def mask(*nodes: int) -> int:
     """The nodes as bits."""
     return sum(1 << node for node in nodes)

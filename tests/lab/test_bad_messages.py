@@ -54,6 +54,7 @@ def web(client: Client, start: Starter, module: Stress, tmp_path: Path) -> Stres
 
 
 def test_send_refuses(client: Client, web: Stress) -> None:
+    web.ask(1 << 1)  # what both say when they meet is said
     before = [(c.sent, c.doorbells_sent) for c in client.channels()]
     ways = (SEND, WAIT, BATCH, RESERVE, CALL)
     for how in ways:
