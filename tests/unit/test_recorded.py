@@ -57,7 +57,9 @@ def replay(name, act):
 
 def test_fabric():
     fabric = replay("fabric", lambda c: c.fabric())
-    assert fabric.host and fabric.nr_nodes == 16 and fabric.size == 16 << 20
+    assert fabric.host and fabric.nr_nodes == 16 and fabric.size == 32 << 20
+    assert (fabric.nr_queues, fabric.ring_slots) == (4, 64) and fabric.area_bytes % 4096 == 0
+    assert not fabric.loopback
     assert fabric.phys % 4096 == 0 and fabric.tsc_khz > 100_000
 
 
@@ -89,6 +91,7 @@ def test_ping():
     result = replay("ping", lambda c: list(c.ping(1, 5))[-1])
     assert (result.sent, result.n, result.lost) == (5, 5, 0)
     assert 0 < result.min <= result.median <= result.max
+    assert result.elapsed >= sum(result.cycles)
 
 
 def test_the_events_of_a_start():
@@ -104,10 +107,14 @@ def test_the_events_of_a_start():
         ("node", "expected"),
         ("kernel", "leased"),
         ("kernel", "starting"),
+        ("service", "up"),
+        ("service", "up"),
         ("node", "up"),
         ("kernel", "running"),
     ]
-    assert {e.name for e in events} == {"web"}
+    names = {e.name for e in events if e.kind != "service"}
+    assert names == {"web"}
+    assert {e.name for e in events if e.kind == "service"} == {"popcorn.control", "popcorn.echo"}
 
 
 def request(cmd, *attributes):
@@ -122,7 +129,7 @@ SIZE = 256 << 20
     [
         (
             "ping too many",
-            request(Cmd.PING, ("node-id", 1), ("count", 257)),
+            request(Cmd.PING, ("node-id", 1), ("count", 4097)),
             KernelRefusedError,
             "count",
         ),

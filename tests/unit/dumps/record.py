@@ -72,7 +72,7 @@ def main() -> None:
     record("nodes", lambda c: c.nodes())
     record("node by name", lambda c: c.node("web"))
     record("ping", lambda c: list(c.ping(1, 5))[-1])
-    record("ping too many", request(Cmd.PING, ("node-id", 1), ("count", 257)))
+    record("ping too many", request(Cmd.PING, ("node-id", 1), ("count", 4097)))
     record("ping without node", request(Cmd.PING, ("count", 1)))
     record("ping nobody", request(Cmd.PING, ("node-id", 9), ("count", 1)))
     record("kernel nobody", lambda c: c.kernel("nobody"))
