@@ -53,8 +53,7 @@ bool pcn_channel_stats(u32 node, u32 queue, struct pcn_channel_stats *stats)
 			.rejected = READ_ONCE(channel->rejected_before) + READ_ONCE(channel->rx.rejected) +
 				    READ_ONCE(channel->unwanted),
 			.answered = READ_ONCE(channel->answered),
-			.area_bytes = (u64)(READ_ONCE(channel->units) + READ_ONCE(channel->ring_units)) *
-				      PCN_SHM_UNIT_BYTES,
+			.area_bytes = (u64)READ_ONCE(channel->units) * PCN_SHM_UNIT_BYTES,
 			.ring_slots = READ_ONCE(channel->tx.nr_slots),
 			.ring_slots_from = READ_ONCE(channel->rx.nr_slots),
 			.armed = READ_ONCE(channel->rx.shm->arm.armed),

@@ -23,7 +23,7 @@
  * @waits: sends that slept until there was room
  * @rejected: messages from it that failed a check
  * @answered: calls from it that were answered in place
- * @area_bytes: of this node's area that it has not given back
+ * @area_bytes: of this node's area that bodies take which it has not given back; not the ring
  * @ring_slots: of the way there
  * @ring_slots_from: of the way here
  * @armed: this node sleeps and wants a doorbell
