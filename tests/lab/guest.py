@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import mmap
 import os
@@ -67,6 +68,19 @@ def free_kib() -> int:
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
     free = next(line for line in _read("/proc/meminfo").splitlines() if line.startswith("MemFree:"))
     return int(free.split()[1])
+
+
+def wait_memory_back(before_kib: int, slack_kib: int, seconds: float = 60) -> None:
+    """Wait until as much is free as before, but for a slack; AssertionError if it never is.
+
+    What this process itself holds for a while, and what is on its way through the page allocator's
+    lists, comes back; what leaked does not.
+    """
+    deadline = time.monotonic() + seconds
+    gc.collect()
+    while (missing := before_kib - free_kib()) >= slack_kib:
+        assert time.monotonic() < deadline, f"{missing} KiB are missing"
+        time.sleep(2)
 
 
 def ctl(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:

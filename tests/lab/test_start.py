@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from guest import RELEASE, Starter, ctl, ctl_json, free_kib, look, memory_of, static_key
+from guest import (
+    RELEASE,
+    Starter,
+    ctl,
+    ctl_json,
+    free_kib,
+    look,
+    memory_of,
+    static_key,
+    wait_memory_back,
+)
 from popcorn import Client
 from popcorn.errors import BusyError
 from popcorn.models import KernelState
@@ -41,7 +51,7 @@ def test_start_ping_stop_from_the_command_line(client: Client) -> None:
     done = ctl("kernel", "stop", "web")
     assert done.returncode == 0, done.stderr
     assert look(client) == before
-    assert free_kib() > free_before - SLACK_KIB
+    wait_memory_back(free_before, SLACK_KIB)
 
 
 def test_leased_things_are_out_of_reach_and_named(client: Client, start: Starter) -> None:
