@@ -20,6 +20,7 @@
 
 #define HOSTILE_MODES	8	/* of one order */
 #define HOSTILE_PEERS	4	/* that it looks for; there are few */
+#define HOSTILE_TELL_MS	60000
 #define HOSTILE_BURST	512	/* writes until somebody else may run */
 
 /**
@@ -199,24 +200,57 @@ static void hostile_find_ring(u32 peer, u32 queue)
 	}
 }
 
-/* Before the first of it is damaged. */
+/* Those that have not grown as yet, before anything of them is damaged. */
 static void hostile_find_rings(void)
 {
 	u32 peer, queue;
 
-	for (peer = 0; peer < HOSTILE_PEERS; peer++)
-		for (queue = 0; queue < hostile_geometry.nr_queues; queue++)
-			if (peer != hostile_node)
+	for (peer = 0; peer < HOSTILE_PEERS; peer++) {
+		for (queue = 0; queue < hostile_geometry.nr_queues; queue++) {
+			struct hostile_ring *ring = &hostile_rings[peer][queue];
+
+			if (peer != hostile_node && (!ring->shm || ring->slot == ring->shm->slot))
 				hostile_find_ring(peer, queue);
+		}
+	}
 }
 
-/* What the receiver comes to next, or @add later. */
-static struct pcn_shm_slot *hostile_slot_at(const struct hostile_ring *ring, u32 add, u32 *seq)
+/* What the receiver said last that it is done with. */
+static u64 hostile_done(const struct hostile_ring *ring)
 {
-	u64 done = READ_ONCE(ring->shm->rx.done);
+	return READ_ONCE(ring->shm->rx.done);
+}
 
+/* The slot, and the sequence word, of the message @add later than that. */
+static struct pcn_shm_slot *hostile_slot_at(const struct hostile_ring *ring, u64 done, u32 add, u32 *seq)
+{
 	*seq = (u32)(done >> 32) << 20 | ((u32)(done + add) & 0xfffff);
 	return &ring->slot[*seq % ring->nr];
+}
+
+static bool hostile_is_there(const struct hostile_ring *ring, u64 done, u32 add)
+{
+	u32 seq;
+	struct pcn_shm_slot *slot = hostile_slot_at(ring, done, add, &seq);
+
+	return PCN_SHM_HEAD_SEQ(READ_ONCE(slot->head)) == seq;
+}
+
+/* How many messages there are from there on: the receiver is somewhere among them, or stuck at the first. */
+static u32 hostile_under_way(const struct hostile_ring *ring, u64 done)
+{
+	u32 none = ring->nr, some = 0, middle;
+
+	if (!hostile_is_there(ring, done, 0))
+		return 0;
+	while (none - some > 1) {
+		middle = some + (none - some) / 2;
+		if (hostile_is_there(ring, done, middle))
+			some = middle;
+		else
+			none = middle;
+	}
+	return none;
 }
 
 /* What this node keeps its bodies and rings in. */
@@ -362,15 +396,19 @@ static const struct hostile_ring *hostile_ring(void)
 static void hostile_do_head(void)
 {
 	const struct hostile_ring *ring = hostile_ring();
-	u32 seq;
-	struct pcn_shm_slot *slot = hostile_slot_at(ring, hostile_below(256), &seq);
+	u64 done = hostile_done(ring);
+	u32 nr = hostile_under_way(ring, done), seq, i;
 
-	if (hostile_below(4))
-		WRITE_ONCE(slot->head, hostile_head(READ_ONCE(slot->head)));
-	else
-		hostile_place(slot);
-	if (!hostile_below(4))
-		hostile_hit(&slot->tsc, 8);
+	for (i = nr - min(nr, 8U); i < nr; i++) {
+		struct pcn_shm_slot *slot = hostile_slot_at(ring, done, i, &seq);
+
+		if (hostile_below(4))
+			WRITE_ONCE(slot->head, hostile_head(READ_ONCE(slot->head)));
+		else
+			hostile_place(slot);
+		if (!hostile_below(4))
+			hostile_hit(&slot->tsc, 8);
+	}
 }
 
 /* A place that cannot be, neither as a body nor as a ring. */
@@ -395,33 +433,41 @@ static void hostile_no_place(struct pcn_shm_slot *slot)
 	WRITE_ONCE(place[1], places[i][1]);
 }
 
-/* Messages that look right as far as their number goes, and in nothing else. */
+/* A message that looks right as far as its number goes, and in nothing else. */
+static void hostile_forge(struct pcn_shm_slot *slot, u32 seq)
+{
+	u64 head = READ_ONCE(slot->head);
+
+	hostile_no_place(slot);
+	switch (hostile_below(4)) {
+	case 0:
+		head = PCN_SHM_HEAD(seq, hostile_random(), 49 + hostile_below(200), hostile_below(2));
+		break;
+	case 1:
+		head = PCN_SHM_HEAD(seq, hostile_random(), hostile_below(49), hostile_random());
+		break;
+	case 2:
+		head = PCN_SHM_HEAD(seq, PCN_SHM_HEAD_SERVICE(head), 32, PCN_SHM_FLAG_BODY);
+		break;
+	default:
+		head = PCN_SHM_HEAD(seq, PCN_SHM_HEAD_SERVICE(head), sizeof(struct pcn_shm_move),
+				    PCN_SHM_FLAG_MOVE);
+	}
+	/* As a real sender does: the rest of the slot first. */
+	smp_store_release(&slot->head, head);
+}
+
+/* The last that are on their way, and more behind them: a receiver comes to them wherever it is. */
 static void hostile_do_forge(void)
 {
 	const struct hostile_ring *ring = hostile_ring();
-	u32 seq, i;
+	u64 done = hostile_done(ring);
+	u32 nr = hostile_under_way(ring, done), seq, i;
 
-	for (i = 0; i < 32; i++) {
-		struct pcn_shm_slot *slot = hostile_slot_at(ring, i, &seq);
-		u64 head = READ_ONCE(slot->head);
+	for (i = nr - min(nr, 16U); i < nr + 16; i++) {
+		struct pcn_shm_slot *slot = hostile_slot_at(ring, done, i, &seq);
 
-		hostile_no_place(slot);
-		switch (hostile_below(4)) {
-		case 0:
-			head = PCN_SHM_HEAD(seq, hostile_random(), 49 + hostile_below(200), hostile_below(2));
-			break;
-		case 1:
-			head = PCN_SHM_HEAD(seq, hostile_random(), hostile_below(49), hostile_random());
-			break;
-		case 2:
-			head = PCN_SHM_HEAD(seq, PCN_SHM_HEAD_SERVICE(head), 32, PCN_SHM_FLAG_BODY);
-			break;
-		default:
-			head = PCN_SHM_HEAD(seq, PCN_SHM_HEAD_SERVICE(head), sizeof(struct pcn_shm_move),
-					    PCN_SHM_FLAG_MOVE);
-		}
-		/* As a real sender does: the rest of the slot first. */
-		smp_store_release(&slot->head, head);
+		hostile_forge(slot, seq);
 	}
 }
 
@@ -431,7 +477,7 @@ static void hostile_do_seq(void)
 	const struct hostile_ring *ring = hostile_ring();
 	u32 seq;
 
-	hostile_hit(&hostile_slot_at(ring, hostile_below(64), &seq)->head, 4);
+	hostile_hit(&hostile_slot_at(ring, hostile_done(ring), hostile_below(64), &seq)->head, 4);
 }
 
 /* That it is there at all, who it is, and which CPUs it has: some of it is the primary's to write. */
@@ -512,12 +558,12 @@ static int hostile_thread(void *unused)
 	u32 i, round;
 
 	hostile_random_state = hostile_order.seed | 1ULL << 63;
-	hostile_find_rings();
 	for (i = 0; i < HOSTILE_MODES && hostile_order.mode[i] && !kthread_should_stop(); i++) {
 		u32 mode = hostile_order.mode[i] - 1;
 
 		if (mode >= ARRAY_SIZE(hostile_modes))
 			break;
+		hostile_find_rings();
 		for (round = 0; round < hostile_order.rounds && !kthread_should_stop(); round++) {
 			hostile_modes[mode].once();
 			/* What was hit is to be seen by somebody before it is hit again. */
@@ -599,7 +645,8 @@ static int hostile_tell(const char *text, const struct kernel_param *param)
 	if (strscpy(line, text, sizeof(line)) < 0)
 		return -E2BIG;
 	ret = hostile_parse(line, &node, &order);
-	return ret ?: pcn_service_send(&hostile_service, node, &order, sizeof(order));
+	/* In its turn between all the traffic. */
+	return ret ?: pcn_service_send_wait(&hostile_service, node, 0, &order, sizeof(order), HOSTILE_TELL_MS);
 }
 
 static const struct kernel_param_ops hostile_tell_ops = {
