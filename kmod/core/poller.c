@@ -205,6 +205,32 @@ size_t pcn_msg_copy(const struct pcn_msg *msg, void *to, size_t max)
 }
 EXPORT_SYMBOL_GPL(pcn_msg_copy);
 
+/* What a stream may add to the longest window, in windows; and the share of its own work. */
+#define PCN_POLLER_STREAM	64
+#define PCN_POLLER_CREDIT	8
+
+/*
+ * How long to go on looking. A sender of many messages is interrupted now and then for longer than a doorbell
+ * takes. To look on until it is back is cheap, measured by the work that there was: so that work earns time.
+ */
+static u64 pcn_poller_patience(const struct pcn_poller *poller)
+{
+	return poller->window + min(poller->credit, PCN_POLLER_STREAM * READ_ONCE(poller->window_max));
+}
+
+/* The end of a wait for work, and of the work. */
+static void pcn_poller_earn(struct pcn_poller *poller, u64 found, u64 done)
+{
+	u64 most = PCN_POLLER_STREAM * READ_ONCE(poller->window_max), waited = 0;
+
+	if (found > poller->work_tsc + poller->window)
+		waited = found - poller->work_tsc - poller->window;
+	poller->credit -= min(waited, poller->credit);
+	if (done > found)
+		poller->credit = min(poller->credit + (done - found) / PCN_POLLER_CREDIT, most);
+	poller->work_tsc = done;
+}
+
 /*
  * haltpoll's rule: had the wait been shorter than the longest window, a longer window would have saved the
  * doorbell; had it been longer, a window would have been for nothing.
@@ -236,7 +262,6 @@ static int pcn_poller_drain(struct pcn_poller *poller, struct pcn_channel *chann
 	now = rdtsc();
 	if (nr && unlikely(poller->slept))
 		pcn_poller_adapt(poller, poller->batch[0].tsc);
-	poller->work_tsc = now;
 	poller->messages += nr;
 	for (i = 0; i < nr; i++) {
 		pcn_poller_count(rx->shm->latency[PCN_SHM_STAGE_DELIVER], poller->batch[i].tsc, now);
@@ -246,6 +271,7 @@ static int pcn_poller_drain(struct pcn_poller *poller, struct pcn_channel *chann
 		pcn_node_suspect(channel->node, rx->rejected);
 	if (pcn_ring_settle(rx))
 		pcn_channel_wake_peer(channel, true);
+	pcn_poller_earn(poller, now, rdtsc());
 	return rx->pos - before;
 }
 
@@ -283,8 +309,7 @@ static bool pcn_poller_in_window(const struct pcn_poller *poller)
 	/* Who polls in its own context wants to go on with what it got. */
 	if (test_bit(NAPI_STATE_IN_BUSY_POLL, &poller->napi.state))
 		return false;
-	return poller->window && rdtsc() - poller->work_tsc < poller->window && READ_ONCE(poller->running) &&
-	       !need_resched();
+	return rdtsc() - poller->work_tsc < pcn_poller_patience(poller) && READ_ONCE(poller->running);
 }
 
 /* A look that comes too early takes the line from a sender who is about to write it. */
@@ -314,7 +339,7 @@ static int pcn_poller_work(struct pcn_poller *poller, int budget)
 			continue;
 		}
 		/* Not with packets held back: NAPI passes them on between two polls. */
-		if (poller->gro || !pcn_poller_in_window(poller))
+		if (poller->gro || need_resched() || !pcn_poller_in_window(poller))
 			break;
 		waited = true;
 		pcn_poller_pause(poller);
@@ -395,11 +420,10 @@ static int pcn_poller_poll(struct napi_struct *napi, int budget)
 	}
 	work = pcn_poller_work(poller, budget);
 	trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());
-	if (poller->gro) {
-		poller->gro = false;
-		if (work < budget && pcn_poller_in_window(poller))
-			work = budget; /* as if there were more */
-	}
+	poller->gro = false;
+	/* As if there were more: others have their turn, and nobody has to ring meanwhile. */
+	if (work < budget && pcn_poller_in_window(poller))
+		work = budget;
 	if (work < budget && napi_complete_done(napi, work) && !pcn_poller_sleep(poller))
 		napi_schedule(napi);
 	spin_unlock(&poller->lock);
@@ -522,6 +546,7 @@ void pcn_poller_set_window(struct pcn_self *self, u64 cycles)
 		spin_lock_bh(&poller->lock);
 		WRITE_ONCE(poller->window_max, cycles);
 		poller->window = min(poller->window, cycles);
+		poller->credit = min(poller->credit, PCN_POLLER_STREAM * cycles);
 		spin_unlock_bh(&poller->lock);
 	}
 }

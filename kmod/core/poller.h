@@ -29,11 +29,12 @@ struct pcn_self;
  * @irq_tsc: when the doorbell last rang
  * @irq_fresh: it rang since the last poll
  * @poll_tsc: when the poll that is running began
- * @work_tsc: when a message was last found
+ * @work_tsc: when the last message was done with
  * @gro: packets may be held back in @napi
  * @slept: the queue has been armed since
  * @window: cycles that it goes on looking after the last message; adapts between 0 and @window_max
  * @window_max: cycles
+ * @credit: cycles that a stream has earned to go on looking beyond @window
  * @polls: how often @napi polled
  * @messages: that came of it
  * @spurious: doorbells after which there was nothing to look at
@@ -61,6 +62,7 @@ struct pcn_poller {
 	bool slept;
 	u64 window;
 	u64 window_max;
+	u64 credit;
 	u64 polls;
 	u64 messages;
 	u64 spurious;
