@@ -96,8 +96,8 @@ static void pcn_channel_reap(struct pcn_channel *channel)
 }
 
 /*
- * Asks to be woken when the receiver is done with most of what it has: one doorbell for many messages, and
- * work for the receiver meanwhile. Returns true if there is room by now.
+ * Asks to be woken when the receiver is done with three quarters of what it has: one doorbell for many
+ * messages, and work for the receiver until more comes. Returns true if there is room by now.
  */
 static bool pcn_channel_want_room(struct pcn_channel *channel)
 {
@@ -105,7 +105,7 @@ static bool pcn_channel_want_room(struct pcn_channel *channel)
 	u32 waiting = tx->pos - tx->done;
 
 	channel->room_wanted = true;
-	if (!waiting || !pcn_ring_want_room(tx, tx->done + waiting - waiting / 8))
+	if (!waiting || !pcn_ring_want_room(tx, tx->done + waiting - waiting / 4))
 		return false;
 	channel->room_wanted = false;
 	return true;

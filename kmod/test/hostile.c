@@ -195,6 +195,11 @@ static void hostile_find_ring(u32 peer, u32 queue)
 		if (!(PCN_SHM_HEAD_FLAGS(READ_ONCE(newest->head)) & PCN_SHM_FLAG_MOVE))
 			return;
 		memcpy(&move, newest->data, sizeof(move));
+		/* What an earlier mode made of it. */
+		if (move.nr_slots < 4 || move.nr_slots > PCN_SHM_RING_SLOTS_MAX || !is_power_of_2(move.nr_slots) ||
+		    move.offset > hostile_geometry.area_bytes ||
+		    move.nr_slots * sizeof(ring->slot[0]) > hostile_geometry.area_bytes - move.offset)
+			return;
 		ring->slot = hostile_area() + move.offset;
 		ring->nr = move.nr_slots;
 	}

@@ -25,7 +25,7 @@ from popcorn import Client
 from popcorn.errors import BusyError
 from popcorn.models import KernelState
 
-SLACK_KIB = 24 * 1024
+SLACK_KIB = 4 * 1024
 
 
 def test_start_ping_stop_from_the_command_line(client: Client) -> None:
