@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
+#include <linux/dmi.h>
 #include <linux/io.h>
+#include <linux/jhash.h>
 #include <linux/math64.h>
 #include <linux/module.h>
 #include <linux/overflow.h>
@@ -233,6 +235,23 @@ bool pcn_fabric_read_clock(struct timespec64 *now)
 	return false;
 }
 
+/* Virtual machines often have no more than their kind. */
+static u32 pcn_fabric_hash_machine(void)
+{
+	static const int fields[] = { DMI_SYS_VENDOR, DMI_PRODUCT_NAME, DMI_PRODUCT_UUID, DMI_PRODUCT_SERIAL,
+				      DMI_BOARD_SERIAL };
+	u32 hash = 0;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(fields); i++) {
+		const char *text = dmi_get_system_info(fields[i]);
+
+		if (text)
+			hash = jhash(text, strlen(text), hash);
+	}
+	return hash;
+}
+
 static void pcn_fabric_lay_out(struct pcn_shm_header *header, phys_addr_t start, size_t bytes)
 {
 	memset(header, 0, bytes);
@@ -249,6 +268,7 @@ static void pcn_fabric_lay_out(struct pcn_shm_header *header, phys_addr_t start,
 		.ring_slots = PCN_RING_SLOTS,
 		.nr_queues = PCN_QUEUES,
 		.tsc_khz = tsc_khz,
+		.machine = pcn_fabric_hash_machine(),
 		.areas_offset = PCN_FABRIC_AREAS_OFFSET,
 		.area_bytes = min_t(u64, PCN_FABRIC_AREA_BYTES_MAX,
 				    round_down((bytes - PCN_FABRIC_AREAS_OFFSET) / PCN_NODES, PAGE_SIZE)),

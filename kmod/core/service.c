@@ -271,6 +271,47 @@ static void pcn_service_tell_peers(struct pcn_self *self)
 			pcn_channel_wake_peer(&self->node[id].channel[0], false);
 }
 
+static int pcn_service_place_self(struct pcn_place *place, struct pcn_self *self)
+{
+	int ret = -ENODEV;
+
+	/* The fabric goes only after all who saw its node live are done. */
+	rcu_read_lock();
+	if (self && READ_ONCE(self->live)) {
+		place->node = self->id;
+		place->queues = self->nr_queues;
+		place->machine = READ_ONCE(pcn_fabric.header->machine);
+		ret = 0;
+	}
+	rcu_read_unlock();
+	return ret;
+}
+
+/**
+ * pcn_service_place() - what there is to know before a service is registered
+ * @place: filled
+ *
+ * Return: 0, -ENODEV while this kernel is on no fabric.
+ */
+int pcn_service_place(struct pcn_place *place)
+{
+	return pcn_service_place_self(place, &pcn_main);
+}
+EXPORT_SYMBOL_GPL(pcn_service_place);
+
+/**
+ * pcn_service_place_at() - likewise, on one of several nodes that are in this kernel
+ * @place: filled
+ * @node: node id
+ *
+ * Return: 0, -ENODEV for a node that is not in this kernel.
+ */
+int pcn_service_place_at(struct pcn_place *place, u32 node)
+{
+	return pcn_service_place_self(place, node < PCN_NODES ? READ_ONCE(pcn_selves[node]) : NULL);
+}
+EXPORT_SYMBOL_GPL(pcn_service_place_at);
+
 static int pcn_service_check(const struct pcn_service *service)
 {
 	const char *c;

@@ -90,6 +90,22 @@ int pcn_service_register_at(struct pcn_service *service, u32 node);
 void pcn_service_unregister(struct pcn_service *service);
 
 /**
+ * struct pcn_place - where a service would be registered
+ * @node: node id
+ * @queues: that this node receives through
+ * @machine: a number that all nodes of this machine see and that stays the same when it is booted again;
+ *	other machines likely have another one
+ */
+struct pcn_place {
+	u32 node;
+	u32 queues;
+	u32 machine;
+};
+
+int pcn_service_place(struct pcn_place *place);
+int pcn_service_place_at(struct pcn_place *place, u32 node);
+
+/**
  * pcn_service_node() - which node has this service here
  * @service: as registered
  *

@@ -62,6 +62,7 @@
  * @nr_queues: channels for each ordered pair of nodes
  * @tsc_khz: rate of the TSC that all nodes share
  * @clock_seq: odd while the primary writes the two below
+ * @machine: a hash of what the firmware calls this machine: the same at each boot, another one elsewhere
  * @clock_tsc: a TSC value, and
  * @clock_ns: the wall clock (ns since 1970) at that moment
  * @areas_offset: of the first area, a multiple of 4096
@@ -82,7 +83,7 @@ struct pcn_shm_header {
 	__u32 nr_queues;
 	__u32 tsc_khz;
 	__u32 clock_seq;
-	__u32 reserved;
+	__u32 machine;
 	__aligned_u64 clock_tsc;
 	__aligned_u64 clock_ns;
 	__aligned_u64 areas_offset;
@@ -296,6 +297,7 @@ pcn_shm_assert(offsetof(struct pcn_shm_header, ring_slots) == 60);
 pcn_shm_assert(offsetof(struct pcn_shm_header, nr_queues) == 64);
 pcn_shm_assert(offsetof(struct pcn_shm_header, tsc_khz) == 68);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_seq) == 72);
+pcn_shm_assert(offsetof(struct pcn_shm_header, machine) == 76);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_tsc) == 80);
 pcn_shm_assert(offsetof(struct pcn_shm_header, clock_ns) == 88);
 pcn_shm_assert(offsetof(struct pcn_shm_header, areas_offset) == 96);
