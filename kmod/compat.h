@@ -64,6 +64,26 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #endif
 
 /*
+ * An interface of a link kind is made from a struct since 69c7be1b903f ("rtnetlink: Pack newlink() params
+ * into struct", v6.15). This makes @newlink out of @add(dev, tb, data, extack).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 15, 0)
+#define PCN_RTNL_NEWLINK(newlink, add)							\
+	static int newlink(struct net_device *dev, struct rtnl_newlink_params *params,	\
+			   struct netlink_ext_ack *extack)				\
+	{										\
+		return add(dev, params->tb, params->data, extack);			\
+	}
+#else
+#define PCN_RTNL_NEWLINK(newlink, add)							\
+	static int newlink(struct net *net, struct net_device *dev, struct nlattr *tb[], \
+			   struct nlattr *data[], struct netlink_ext_ack *extack)	\
+	{										\
+		return add(dev, tb, data, extack);					\
+	}
+#endif
+
+/*
  * alloc_contig_range() took a migratetype until "mm/page_isolation: remove migratetype parameter from more
  * functions" (v6.17) gave it flags instead.
  */
