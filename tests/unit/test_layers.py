@@ -40,7 +40,7 @@ def importers(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "only"), [("pyroute2", {"netlink.py"}), ("pyudev", {"udev.py"})]
+    ("module", "only"), [("pyroute2", {"netlink.py", "rtnl.py"}), ("pyudev", {"udev.py"})]
 )
 def test_one_module_knows_it(module, only):
     assert importers(module) == only

@@ -62,6 +62,7 @@ class Words:
 
 _COLOUR = ("NO_COLOR", "TERM")
 _IMAGES = ("/lib/modules/RELEASE", "/var/cache/popcorn")
+_LINK = {"NAME": "The link, by the name of its interface."}
 _NAME = {"NAME": "The kernel, by its name or id."}
 
 #: By the words of the command line after popcornctl; the empty one is popcornctl itself.
@@ -254,6 +255,41 @@ WORDS: Mapping[str, Words] = {
     "service": Words(),
     "service list": Words(
         examples=(("What does one node offer?", "popcornctl service list --node web"),)
+    ),
+    "link": Words(
+        see=("ip-link(8)",),
+    ),
+    "link list": Words(
+        examples=(("Which link is there, and whom does it reach?", "popcornctl link list"),),
+        environment=_COLOUR,
+    ),
+    "link show": Words(
+        examples=(("With what addresses are the others found?", "popcornctl link show"),),
+        arguments=_LINK,
+        environment=_COLOUR,
+    ),
+    "link add": Words(
+        examples=(
+            ("A link with the private address of this machine and node:", "popcornctl link add"),
+            (
+                "One with an address of one's own, for the largest packets:",
+                "popcornctl link add --address 192.168.7.1/24 --mtu 65520",
+            ),
+            (
+                "One that is a port of a bridge:",
+                "popcornctl link add --no-address\nip link set popcorn0 master br0",
+            ),
+        ),
+        arguments={"NAME": "The name of the interface; popcorn0 by default."},
+        see=("ip-link(8)",),
+    ),
+    "link set": Words(
+        examples=(("Longer packets:", "popcornctl link set popcorn0 --mtu 9000"),),
+        arguments=_LINK,
+    ),
+    "link del": Words(
+        examples=(("Take it away:", "popcornctl link del popcorn0"),),
+        arguments=_LINK,
     ),
     "ping": Words(
         examples=(

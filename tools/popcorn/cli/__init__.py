@@ -37,6 +37,7 @@ EXIT_INTERRUPTED = 130
         "channel": ("popcorn.cli.channel:channel", "Show the channels of this kernel."),
         "queue": ("popcorn.cli.queue:queue", "Show the queues of this kernel."),
         "service": ("popcorn.cli.service:service", "Show the services of the nodes."),
+        "link": ("popcorn.cli.link:link", "Make and show the network between the kernels."),
         "ping": ("popcorn.cli.ping:ping", "Measure round trips to a node."),
         "image": ("popcorn.cli.image:image", "Build and inspect initramfs images."),
         "monitor": ("popcorn.cli.monitor:monitor", "Print events as they come."),

@@ -16,6 +16,7 @@ __all__ = (
     "ADDRESS",
     "CPULIST",
     "KERNEL",
+    "LINK",
     "NODE",
     "RATE",
     "SECONDS",
@@ -24,6 +25,7 @@ __all__ = (
     "Group",
     "LazyGroup",
     "Settings",
+    "parsed",
     "settings",
 )
 
@@ -176,6 +178,33 @@ class _Known(click.ParamType):
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
+class _KnownLink(click.ParamType):
+    """The name of a link, which the shell can complete."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        """Links whose name begins with `incomplete`; none if the kernel cannot be asked."""
+        from click.shell_completion import CompletionItem
+
+        from popcorn.errors import PopcornError
+        from popcorn.link import Links
+
+        try:
+            with Links() as links:
+                names = [link.name for link in links.list()]
+        except (PopcornError, OSError):
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def parsed(name: str, parse: Callable[[str], Any]) -> click.ParamType:
+    """A parameter type of a parser whose ValueError is wrong usage."""
+    return _Parsed(name, parse)
+
+
 SIZE = _Parsed("size", parse_size)
 ADDRESS = _Parsed("address", parse_address)
 CPULIST = _Parsed("list", parse_cpulist)
@@ -183,3 +212,4 @@ SECONDS = _Parsed("seconds", _parse_seconds)
 RATE = _Parsed("rate", parse_rate)
 KERNEL = _Known("name", "kernels")
 NODE = _Known("node", "nodes")
+LINK = _KnownLink()
