@@ -29,6 +29,7 @@ from popcorn.image import (
     inspect,
     scripts,
 )
+from popcorn.link import private_address
 
 RELEASE = "6.1.0-56-amd64"
 VERMAGIC = f"{RELEASE} SMP preempt mod_unload modversions "
@@ -426,3 +427,34 @@ def test_init_passes_parameters(tmp_path: Path) -> None:
     assert words("popcorn") == ["fabric=0x7f000000", "node=1", "node=2", "glob=*"]
     assert words("popcorn_net") == ["mtu=9000"]
     assert words("popcorn_tty") == []
+
+
+@pytest.mark.parametrize(
+    ("line", "calls"),
+    [
+        ("quiet", ["link add popcorn0 type popcorn", "addr add 10.16.255.4/24 dev popcorn0",
+                   "link set popcorn0 up"]),
+        ("popcorn_link.address=10.0.0.1/8 popcorn_link.mtu=9000 popcorn_link.address=fd00::1/64",
+         ["link add popcorn0 type popcorn", "addr add 10.0.0.1/8 dev popcorn0",
+          "addr add fd00::1/64 dev popcorn0", "link set popcorn0 mtu 9000 up"]),
+        ("popcorn_link.address=", ["link add popcorn0 type popcorn", "link set popcorn0 up"]),
+    ],
+    ids=["default", "given", "none"],
+)  # fmt: skip
+def test_init_sets_up_the_link(line: str, calls: list[str], tmp_path: Path) -> None:
+    """Run the function with another `ip`, and another /proc and /sys."""
+    text = scripts.INIT.decode()
+    body = text[text.index("set_up_link() {") :].partition("load_all() {")[0]
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cmdline").write_text(line + "\n")
+    (tmp_path / "sys/module/popcorn_net").mkdir(parents=True)
+    (tmp_path / "sys/class/net/popcorn0").mkdir(parents=True)
+    (tmp_path / "sys/class/net/popcorn0/address").write_text("02:50:7f:10:ff:03\n")
+    body = body.replace("/proc/", f"{tmp_path}/proc/").replace("/sys/", f"{tmp_path}/sys/")
+    body = body.replace("$(ip ", "$(fake_ip ")
+    fakes = f'fake_ip() {{ echo "$*" >>{tmp_path}/calls; }}\nsay() {{ :; }}\nfail() {{ exit 9; }}\n'
+    shell = [real_busybox().path, "sh", "-c", f"set -f\n{fakes}{body}\nset_up_link"]
+    subprocess.run(shell, check=True, cwd="/")
+    assert (tmp_path / "calls").read_text().splitlines() == calls
+    if line == "quiet":
+        assert calls[1].split()[2] == private_address(0x7F10FF, 3)

@@ -47,6 +47,14 @@ def ready(machine):
     return machine
 
 
+def add_link(machine):
+    """The link's module, which is not needed to join."""
+    machine.write(
+        f"/lib/modules/{machine.release}/updates/popcorn/popcorn_net.ko",
+        module_file(machine.release),
+    )
+
+
 def find(machine, profile="light", cache=None):
     return find_initrd(None, profile, machine.release, system=machine.system, cache=cache)
 
@@ -57,6 +65,14 @@ def test_made_for_the_release(ready, tmp_path):
     info = image.inspect(made.data)
     assert (info.profile, info.release) == ("light", ready.release)
     assert [module.name for module in info.modules] == ["popcorn"]
+
+
+def test_link_is_in_every_image_that_can_have_it(ready):
+    add_link(ready)
+    made = find(ready)
+    assert [m.name for m in image.inspect(made.data).modules] == ["popcorn", "popcorn_net"]
+    again = make_initrd("light", ready.release, system=ready.system, extra_modules=["popcorn_net"])
+    assert [m.name for m in image.inspect(again.data).modules] == ["popcorn", "popcorn_net"]
 
 
 def test_the_cache_is_used(ready, tmp_path, monkeypatch):

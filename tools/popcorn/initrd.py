@@ -108,9 +108,12 @@ def make_initrd(
             "the kernel image does not say its release, so no initramfs can be made for it",
             "give one: --initrd PATH",
         )
-    modules = image.find_modules(
-        release, [system.path("/lib/modules")], ("popcorn", *extra_modules)
-    )
+    folders = [system.path("/lib/modules")]
+    modules = image.find_modules(release, folders, ("popcorn",))
+    # A kernel joins without its link, too.
+    with contextlib.suppress(ImageError):
+        modules |= image.find_modules(release, folders, ("popcorn_net",))
+    modules |= image.find_modules(release, folders, extra_modules)
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"

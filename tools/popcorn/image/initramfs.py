@@ -29,6 +29,7 @@ LIGHT_APPLETS = (
     "cat",
     "hostname",
     "insmod",
+    "ip",
     "kill",
     "mkdir",
     "mount",

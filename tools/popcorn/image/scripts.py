@@ -78,6 +78,39 @@ load() {
 	return 1
 }
 
+# This kernel's link, with the private address that `popcornctl link add` would give it, unless the
+# command line has others: popcorn_link.address=ADDRESS/PREFIX, which may come twice or be empty for
+# none; popcorn_link.mtu=BYTES.
+set_up_link() {
+	[ -d /sys/module/popcorn_net ] || return 0
+	addresses= given= mtu=
+	for word in $(cat /proc/cmdline); do
+		case $word in
+		popcorn_link.address=*) given=1 addresses="$addresses ${word#*=}" ;;
+		popcorn_link.mtu=*) mtu="mtu ${word#*=}" ;;
+		esac
+	done
+	try_ip link add popcorn0 type popcorn || return 0
+	read -r mac </sys/class/net/popcorn0/address
+	if [ -z "$given" ]; then
+		IFS=: read -r _ _ _ x y node <<-END
+			$mac
+		END
+		addresses="10.$((0x$x)).$((0x$y)).$((0x$node + 1))/24"
+	fi
+	for address in $addresses; do
+		try_ip addr add "$address" dev popcorn0
+	done
+	try_ip link set popcorn0 $mtu up
+	say "popcorn0 is $mac" $addresses
+}
+
+try_ip() {
+	reason=$(ip "$@" 2>&1) && return 0
+	fail "ip $*: $reason"
+	return 1
+}
+
 load_all() {
 	for module in $(cat /etc/popcorn/modules); do
 		load "$module" || return 1
@@ -87,8 +120,10 @@ load_all() {
 trap /sbin/poweroff USR1 USR2
 trap /sbin/reboot TERM
 
+try_ip link set lo up
 if load_all; then
 	say "joined as $(hostname)"
+	set_up_link
 	if [ -f /etc/popcorn/run ]; then
 		{
 			/etc/popcorn/run 2>&1
