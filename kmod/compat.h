@@ -12,6 +12,11 @@
 #include <linux/device.h>
 #include <linux/netdevice.h>
 #include <linux/slab.h>
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 4, 0)
+#include <linux/hex.h>	/* out of kernel.h */
+#else
+#include <linux/kernel.h>
+#endif
 
 /* class_create() lost its owner with 1aaba11da9aa ("driver core: class: remove module * ...", v6.4). */
 static inline struct class *pcn_class_create(const char *name)
@@ -62,6 +67,30 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 	vma->vm_flags &= ~flags;
 }
 #endif
+
+/*
+ * An interface says what XDP it can do since d3d854fd6a1d ("netdev-genl: create a simple family for netdev
+ * stuff", v6.3).
+ */
+static inline void pcn_xdp_set_features(struct net_device *dev)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+	dev->xdp_features = NETDEV_XDP_ACT_BASIC | NETDEV_XDP_ACT_REDIRECT | NETDEV_XDP_ACT_NDO_XMIT;
+#endif
+}
+
+/*
+ * Another sk_buff may come back since e6d5dbdd20aa ("xdp: add multi-buff support for xdp running in generic
+ * mode", v6.9).
+ */
+static inline int pcn_xdp_generic(struct bpf_prog *program, struct sk_buff **skb)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+	return do_xdp_generic(program, skb);
+#else
+	return do_xdp_generic(program, *skb);
+#endif
+}
 
 /*
  * An interface of a link kind is made from a struct since 69c7be1b903f ("rtnetlink: Pack newlink() params

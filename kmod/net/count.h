@@ -24,11 +24,16 @@ struct pcn_link;
 	X(rx_hello, OK)		/* peers told their address */ \
 	X(rx_learned, OK)	/* addresses found behind peers */ \
 	X(rx_filtered, OK)	/* for somebody else on the segment */ \
+	X(rx_xdp_drop, OK)	/* an XDP program dropped or kept it */ \
+	X(rx_xdp_redirect, OK)	/* or sent it elsewhere */ \
+	X(tx_xdp, OK)		/* sent by one */ \
 	X(tx_no_peer, DROP)	/* there was nobody to send it to */ \
 	X(tx_peer_gone, DROP)	/* its receiver went while it waited */ \
 	X(tx_too_long, DROP) \
 	X(tx_bad_offload, DROP)	/* a kind of segmentation that cannot be told */ \
+	X(tx_xdp_full, DROP)	/* no room, and what has no sk_buff cannot wait */ \
 	X(rx_no_memory, DROP) \
+	X(rx_xdp_bad, DROP)	/* an XDP program failed */ \
 	X(rx_too_long, DROP)	/* longer than this link's MTU */ \
 	X(rx_bad_message, BAD)	/* no frame and no hello, or of a wrong length */ \
 	X(rx_bad_length, BAD)	/* a frame shorter or longer than can be */ \

@@ -28,7 +28,9 @@ static void pcn_ethtool_get_stats(struct net_device *dev, struct ethtool_stats *
 
 static void pcn_ethtool_get_channels(struct net_device *dev, struct ethtool_channels *channels)
 {
-	channels->max_combined = dev->num_tx_queues;
+	struct pcn_link *link = netdev_priv(dev);
+
+	channels->max_combined = link->nr_queues;
 	channels->combined_count = dev->real_num_tx_queues;
 }
 

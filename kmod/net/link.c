@@ -10,6 +10,7 @@
 #include "table.h"
 #include "transmit.h"
 #include "wire.h"
+#include "xdp.h"
 
 /* Nodes that have no room stay due: room comes here again. With bottom halves disabled. */
 static void pcn_link_say_due(struct pcn_link *link)
@@ -89,14 +90,19 @@ static int pcn_link_open(struct net_device *dev)
 	link->service.peer_up = pcn_link_peer_up;
 	link->service.peer_down = pcn_link_peer_down;
 	link->service.room = pcn_link_room;
+	ret = pcn_xdp_open(link);
+	if (ret)
+		return ret;
 	/* Before the first peer is up, which may be in the next line. */
 	netif_tx_start_all_queues(dev);
 	if (link->node_given)
 		ret = pcn_service_register_at(&link->service, link->node);
 	else
 		ret = pcn_service_register(&link->service);
-	if (ret)
+	if (ret) {
 		netif_tx_stop_all_queues(dev);
+		pcn_xdp_close(link);
+	}
 	return ret;
 }
 
@@ -110,6 +116,7 @@ static int pcn_link_stop(struct net_device *dev)
 	pcn_transmit_drop_held(link);
 	pcn_table_clear(link);
 	pcn_receive_free_pages(link);
+	pcn_xdp_close(link);
 	link->peers = 0;
 	link->hello_due = 0;
 	return 0;
@@ -158,6 +165,8 @@ static const struct net_device_ops pcn_link_ops = {
 	.ndo_set_mac_address = pcn_link_set_address,
 	.ndo_validate_addr = eth_validate_addr,
 	.ndo_get_stats64 = pcn_link_get_stats,
+	.ndo_bpf = pcn_xdp_command,
+	.ndo_xdp_xmit = pcn_xdp_transmit,
 };
 
 static const struct device_type pcn_link_type = {
@@ -187,6 +196,7 @@ void pcn_link_setup(struct net_device *dev)
 			   NETIF_F_TSO_ECN | NETIF_F_TSO6;
 	dev->features = dev->hw_features | NETIF_F_RXCSUM;
 	dev->vlan_features = dev->features;
+	pcn_xdp_set_features(dev);
 	SET_NETDEV_DEVTYPE(dev, &pcn_link_type);
 	netif_carrier_off(dev);
 }

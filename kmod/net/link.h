@@ -6,6 +6,7 @@
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <linux/spinlock.h>
+#include <net/xdp.h>
 
 #include "popcorn.h"
 #include "count.h"
@@ -30,11 +31,13 @@ struct pcn_link_queue {
 };
 
 /**
- * struct pcn_link_page - where received frames are copied to, one for each receiving queue
- * @frag: page that the next fragment comes from
+ * struct pcn_link_rx - a receiving queue of the message layer
+ * @frag: page that the next fragment of a received frame comes from
+ * @xdp: what XDP knows of it
  */
-struct pcn_link_page {
+struct pcn_link_rx {
 	struct page_frag frag;
+	struct xdp_rxq_info xdp;
 };
 
 /**
@@ -44,6 +47,7 @@ struct pcn_link_page {
  * @node: that it belongs to
  * @node_given: it was asked for by number; else it is this kernel's, whichever that is
  * @machine: what the default address was made from
+ * @nr_queues: that the message layer has for it
  * @service: the message layer's end
  * @counts: per CPU
  * @peers: nodes (bit by id) that have a link too
@@ -51,7 +55,8 @@ struct pcn_link_page {
  * @address: by node, as it told us, or 0; see ether_addr_to_u64()
  * @filter: bit by hash of the addresses that this interface wants besides its own; all set if it wants all
  * @queue: transmit queues
- * @page: by receiving queue
+ * @program: of XDP, or NULL; changed under rtnl
+ * @rx: by receiving queue
  * @learned_lock: serialises changes of @learned
  * @learned: addresses behind the peers, by hash; read under RCU
  * @nr_learned: how many
@@ -62,6 +67,7 @@ struct pcn_link {
 	u32 node;
 	bool node_given;
 	u32 machine;
+	u32 nr_queues;
 	struct pcn_service service;
 	struct pcn_counts __percpu *counts;
 	unsigned long peers;
@@ -69,7 +75,8 @@ struct pcn_link {
 	u64 address[POPCORN_NODES_MAX];
 	u64 filter;
 	struct pcn_link_queue queue[PCN_SHM_QUEUES];
-	struct pcn_link_page page[PCN_SHM_QUEUES];
+	struct bpf_prog __rcu *program;
+	struct pcn_link_rx rx[PCN_SHM_QUEUES];
 	spinlock_t learned_lock;
 	struct hlist_head learned[1 << PCN_LINK_LEARNED_BITS];
 	u32 nr_learned;

@@ -65,7 +65,6 @@ static int pcn_main_add(struct net_device *dev, struct nlattr *tb[], struct nlat
 	struct pcn_link *link = netdev_priv(dev), *other;
 	struct pcn_place place;
 	u8 address[ETH_ALEN];
-	u32 queues;
 	int ret;
 
 	/* Whoever made a user namespace is root in it, and has no business among the kernels. */
@@ -92,8 +91,8 @@ static int pcn_main_add(struct net_device *dev, struct nlattr *tb[], struct nlat
 		pcn_main_make_address(&place, address);
 		eth_hw_addr_set(dev, address);
 	}
-	queues = min3(place.queues, dev->num_tx_queues, dev->num_rx_queues);
-	ret = netif_set_real_num_queues(dev, queues, queues) ?: register_netdevice(dev);
+	link->nr_queues = min3(place.queues, dev->num_tx_queues, dev->num_rx_queues);
+	ret = netif_set_real_num_queues(dev, link->nr_queues, link->nr_queues) ?: register_netdevice(dev);
 	if (ret)
 		return ret;
 	list_add(&link->list, &pcn_main_links);

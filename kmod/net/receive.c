@@ -13,6 +13,7 @@
 #include "receive.h"
 #include "table.h"
 #include "wire.h"
+#include "xdp.h"
 
 #define PCN_RECEIVE_LINEAR	2048	/* frames up to here are in one piece */
 #define PCN_RECEIVE_HEAD	256	/* of longer ones: holds all headers */
@@ -45,7 +46,7 @@ static struct sk_buff *pcn_receive_copy(struct pcn_link *link, const struct pcn_
 	if (!skb)
 		return NULL;
 	skb_put_data(skb, msg->body, head);
-	if (pcn_receive_fill(&link->page[msg->queue].frag, skb, msg->body + head, msg->body_len - head))
+	if (pcn_receive_fill(&link->rx[msg->queue].frag, skb, msg->body + head, msg->body_len - head))
 		return skb;
 	kfree_skb(skb);
 	return NULL;
@@ -107,7 +108,9 @@ static bool pcn_receive_too_long(const struct pcn_link *link, const struct sk_bu
 
 static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 {
+	struct bpf_prog *program = rcu_dereference(link->program);
 	struct pcn_net_frame frame;
+	u8 header[ETH_HLEN];
 	struct sk_buff *skb;
 	u32 len;
 
@@ -115,19 +118,27 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 		pcn_count_add(link, PCN_COUNT_rx_bad_length, 1);
 		return;
 	}
-	memcpy(&frame, msg->data, sizeof(frame));
-	skb = pcn_receive_copy(link, msg);
-	if (unlikely(!skb)) {
-		pcn_count_add(link, PCN_COUNT_rx_no_memory, 1);
+	/* What the sender makes of it afterwards is the same to us: the kernel looks at the copy again. */
+	memcpy(header, msg->body, sizeof(header));
+	pcn_table_learn(link, msg->src, header + ETH_ALEN);
+	if (!pcn_receive_wanted(link, header)) {
+		pcn_count_add(link, PCN_COUNT_rx_filtered, 1);
 		return;
+	}
+	memcpy(&frame, msg->data, sizeof(frame));
+	if (program && pcn_xdp_takes(msg, &frame.offload)) {
+		skb = pcn_xdp_run(link, program, msg, &frame.offload);
+		if (!skb)
+			return;
+		program = NULL;
+	} else {
+		skb = pcn_receive_copy(link, msg);
+		if (unlikely(!skb)) {
+			pcn_count_add(link, PCN_COUNT_rx_no_memory, 1);
+			return;
+		}
 	}
 	len = skb->len;
-	pcn_table_learn(link, msg->src, skb->data + ETH_ALEN);
-	if (!pcn_receive_wanted(link, skb->data)) {
-		pcn_count_add(link, PCN_COUNT_rx_filtered, 1);
-		consume_skb(skb);
-		return;
-	}
 	if (frame.offload.flags & VIRTIO_NET_HDR_F_DATA_VALID)
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 	if (unlikely(!pcn_receive_offload_ok(&frame.offload, skb) ||
@@ -141,11 +152,15 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 		kfree_skb(skb);
 		return;
 	}
-	if (is_multicast_ether_addr(skb->data))
+	if (is_multicast_ether_addr(header))
 		pcn_count_add(link, PCN_COUNT_rx_multicast, 1);
 	pcn_count_frame(link, PCN_COUNT_rx_packets, PCN_COUNT_rx_bytes, len);
 	skb_record_rx_queue(skb, msg->queue);
 	skb->protocol = eth_type_trans(skb, link->dev);
+	if (unlikely(program) && pcn_xdp_generic(program, &skb) != XDP_PASS) {
+		pcn_count_add(link, PCN_COUNT_rx_xdp_drop, 1);
+		return;
+	}
 	napi_gro_receive(pcn_msg_napi(msg), skb);
 }
 
@@ -167,7 +182,7 @@ void pcn_receive_message(struct pcn_service *service, const struct pcn_msg *msg)
 	struct pcn_link *link = pcn_link_of(service);
 
 	if (msg->len == sizeof(struct pcn_net_frame) && msg->data[0] == PCN_NET_FRAME && msg->body &&
-	    msg->queue < ARRAY_SIZE(link->page))
+	    msg->queue < ARRAY_SIZE(link->rx))
 		pcn_receive_frame(link, msg);
 	else if (msg->len == sizeof(struct pcn_net_hello) && msg->data[0] == PCN_NET_HELLO && !msg->body)
 		pcn_receive_hello(link, msg);
@@ -203,9 +218,9 @@ void pcn_receive_free_pages(struct pcn_link *link)
 {
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(link->page); i++) {
-		if (link->page[i].frag.page)
-			put_page(link->page[i].frag.page);
-		link->page[i].frag.page = NULL;
+	for (i = 0; i < ARRAY_SIZE(link->rx); i++) {
+		if (link->rx[i].frag.page)
+			put_page(link->rx[i].frag.page);
+		link->rx[i].frag.page = NULL;
 	}
 }

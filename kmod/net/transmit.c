@@ -15,8 +15,8 @@
 #include "transmit.h"
 #include "wire.h"
 
-/* One copy for one peer. Errors as pcn_service_send(). */
-static int pcn_transmit_copy(struct pcn_link *link, const struct sk_buff *skb,
+/* One copy of @skb, or of @data without one, for one peer. Errors as pcn_service_send(). */
+static int pcn_transmit_copy(struct pcn_link *link, const struct sk_buff *skb, const void *data, u32 len,
 			     const struct pcn_net_frame *frame, u32 node, u32 index)
 {
 	u32 queues = pcn_service_queues(&link->service, node);
@@ -26,10 +26,13 @@ static int pcn_transmit_copy(struct pcn_link *link, const struct sk_buff *skb,
 
 	if (!queues)
 		return -ENOTCONN;
-	ret = pcn_service_reserve(&link->service, node, index % queues, skb->len, &body);
+	ret = pcn_service_reserve(&link->service, node, index % queues, len, &body);
 	if (ret)
 		return ret;
-	skb_copy_bits(skb, 0, body.data, skb->len);
+	if (skb)
+		skb_copy_bits(skb, 0, body.data, len);
+	else
+		memcpy(body.data, data, len);
 	out.body = &body;
 	ret = pcn_service_send_batch(&link->service, node, index % queues, &out, 1);
 	if (ret < 0)
@@ -52,7 +55,7 @@ static unsigned long pcn_transmit_to(struct pcn_link *link, const struct sk_buff
 		return 0;
 	}
 	for_each_set_bit(id, &to, POPCORN_NODES_MAX) {
-		int ret = pcn_transmit_copy(link, skb, &frame, id, index);
+		int ret = pcn_transmit_copy(link, skb, NULL, skb->len, &frame, id, index);
 
 		if (ret == -EAGAIN) {
 			wait |= BIT(id);
@@ -64,6 +67,36 @@ static unsigned long pcn_transmit_to(struct pcn_link *link, const struct sk_buff
 		}
 	}
 	return wait;
+}
+
+/**
+ * pcn_transmit_bytes() - send a frame that is no sk_buff
+ * @link: from where
+ * @data: the frame
+ * @len: its bytes, at least those of an Ethernet header
+ * @offload: what is left to do to it
+ * @index: transmit queue
+ *
+ * It does not wait for room. With bottom halves disabled, under RCU.
+ *
+ * Return: whether a peer gets it.
+ */
+bool pcn_transmit_bytes(struct pcn_link *link, const void *data, u32 len, const struct virtio_net_hdr *offload,
+			u32 index)
+{
+	struct pcn_net_frame frame = { .kind = PCN_NET_FRAME, .offload = *offload };
+	unsigned long id, to = pcn_table_find(link, data);
+	bool sent = false;
+
+	for_each_set_bit(id, &to, POPCORN_NODES_MAX) {
+		if (pcn_transmit_copy(link, NULL, data, len, &frame, id, index))
+			continue;
+		pcn_count_add(link, PCN_COUNT_tx_copies, 1);
+		sent = true;
+	}
+	if (sent)
+		pcn_count_frame(link, PCN_COUNT_tx_packets, PCN_COUNT_tx_bytes, len);
+	return sent;
 }
 
 static void pcn_transmit_done(struct pcn_link *link, struct sk_buff *skb, bool sent)
