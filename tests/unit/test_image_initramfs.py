@@ -433,13 +433,16 @@ def test_init_passes_parameters(tmp_path: Path) -> None:
     ("line", "calls"),
     [
         ("quiet", ["link add popcorn0 type popcorn", "addr add 10.16.255.4/24 dev popcorn0",
-                   "link set popcorn0 up"]),
+                   "link set popcorn0 up", "route add default via 10.16.255.1"]),
         ("popcorn_link.address=10.0.0.1/8 popcorn_link.mtu=9000 popcorn_link.address=fd00::1/64",
          ["link add popcorn0 type popcorn", "addr add 10.0.0.1/8 dev popcorn0",
           "addr add fd00::1/64 dev popcorn0", "link set popcorn0 mtu 9000 up"]),
         ("popcorn_link.address=", ["link add popcorn0 type popcorn", "link set popcorn0 up"]),
+        ("popcorn_link.address=10.0.0.2/8 popcorn_link.gateway=10.0.0.1",
+         ["link add popcorn0 type popcorn", "addr add 10.0.0.2/8 dev popcorn0",
+          "link set popcorn0 up", "route add default via 10.0.0.1"]),
     ],
-    ids=["default", "given", "none"],
+    ids=["default", "given", "none", "gateway"],
 )  # fmt: skip
 def test_init_sets_up_the_link(line: str, calls: list[str], tmp_path: Path) -> None:
     """Run the function with another `ip`, and another /proc and /sys."""

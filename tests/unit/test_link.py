@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
 
 import pytest
 from pyroute2.netlink.exceptions import NetlinkError
@@ -20,6 +21,7 @@ from popcorn.errors import (
     NotFoundError,
     PermissionDeniedError,
     PlanError,
+    PopcornError,
 )
 from popcorn.link import (
     Links,
@@ -29,6 +31,7 @@ from popcorn.link import (
     parse_mac,
     private_address,
 )
+from popcorn.uplink import Nat
 
 MACHINE = 0x7F10FF
 
@@ -121,16 +124,56 @@ def ip():
     return FakeIPRoute()
 
 
-@pytest.fixture
-def links(ip):
-    return Links(lambda: rtnl.Rtnl(lambda: ip))
+class FakeNft:
+    """nft with one table; keeps what it was asked for."""
+
+    def __init__(self):
+        self.asked = []
+        self.table = None
+        self.refuse = ""
+
+    def __call__(self, command, text):
+        self.asked.append((" ".join(command[1:]), text))
+        code, out = 0, ""
+        if command[1] == "list":
+            code, out = (1, "") if self.table is None else (0, self.table)
+        elif command[1] == "delete":
+            self.table = None
+        elif self.refuse:
+            return subprocess.CompletedProcess(command, 1, "", self.refuse)
+        else:
+            self.table = text
+        return subprocess.CompletedProcess(command, code, out, "")
 
 
 @pytest.fixture
-def ctl(ip, monkeypatch, capsys):
+def nft():
+    return FakeNft()
+
+
+@pytest.fixture
+def forward(tmp_path):
+    """What says whether this kernel forwards."""
+    path = tmp_path / "proc/sys/net/ipv4/ip_forward"
+    path.parent.mkdir(parents=True)
+    path.write_text("0\n")
+    return path
+
+
+@pytest.fixture
+def links(ip, nft, forward, tmp_path):
+    return Links(lambda: rtnl.Rtnl(lambda: ip), lambda: Nat(nft, tmp_path))
+
+
+@pytest.fixture
+def ctl(ip, nft, forward, tmp_path, monkeypatch, capsys):
     """Run popcornctl on the fake: (exit code, stdout, stderr)."""
     real = module_link.Links
-    monkeypatch.setattr(module_link, "Links", lambda: real(lambda: rtnl.Rtnl(lambda: ip)))
+    monkeypatch.setattr(
+        module_link,
+        "Links",
+        lambda: real(lambda: rtnl.Rtnl(lambda: ip), lambda: Nat(nft, tmp_path)),
+    )
 
     def run(*arguments):
         code = main([str(argument) for argument in arguments])
@@ -346,4 +389,68 @@ def test_wrong_usage(ip, ctl, arguments, says):
     code, out, err = ctl("link", *arguments)
     assert (code, out) == (2, "")
     assert says in err
+    assert not ip.asked
+
+
+def test_nat_is_switched_on_and_off_with_the_link(links, nft, forward):
+    links.add(uplink="nat")
+    assert forward.read_text().strip() == "1"
+    assert 'ip saddr 10.16.255.0/24 oifname != "popcorn0" masquerade' in nft.table
+    assert 'comment "ip_forward was 0"' in nft.table
+    links.delete("popcorn0")
+    assert (nft.table, forward.read_text().strip()) == (None, "0")
+
+
+def test_forwarding_that_was_on_stays_on(links, nft, forward):
+    forward.write_text("1\n")
+    links.add(uplink="nat")
+    links.delete("popcorn0")
+    assert (nft.table, forward.read_text().strip()) == (None, "1")
+
+
+def test_what_a_lost_link_left_is_not_taken_for_the_original(links, nft, forward, ip):
+    links.add(uplink="nat")
+    ip.links.clear()  # by ip(8), say
+    links.add(uplink="nat")
+    assert 'comment "ip_forward was 0"' in nft.table
+    links.delete("popcorn0")
+    assert (nft.table, forward.read_text().strip()) == (None, "0")
+
+
+def test_nat_that_cannot_be_leaves_nothing(links, nft, forward, ip):
+    nft.refuse = "Error: Could not process rule: Operation not permitted"
+    with pytest.raises(PermissionDeniedError, match="popcorn0: Error: Could not process"):
+        links.add(uplink="nat")
+    assert not ip.links and forward.read_text().strip() == "0"
+    with pytest.raises(PlanError, match="needs an IPv4 address"):
+        links.add(uplink="nat", addresses=())
+    assert not ip.links
+
+    def missing(command, text):
+        raise FileNotFoundError(command[0])
+
+    links._nat._nft = missing
+    with pytest.raises(PopcornError, match="nft is not there") as caught:
+        links._nat.switch_on("popcorn0", "10.0.0.0/24")
+    assert caught.value.hint == "install nftables"
+
+
+def test_a_link_can_be_a_port_of_a_bridge(links, ip):
+    bridge = ip.plain("br0")
+    ip.plain("eth0")
+    ip.links[bridge]["kind"] = "bridge"
+    made = links.add(uplink="bridge:br0")
+    assert made.addresses == ()
+    assert ("set", {"index": 3, "master": bridge}) in ip.asked
+    links.delete("popcorn0", force=True)
+    for name, says in (("br9", "there is no bridge 'br9'"), ("eth0", "'eth0' is no bridge")):
+        with pytest.raises(NotFoundError, match=says):
+            links.add(uplink=f"bridge:{name}")
+    assert len(ip.links) == 2
+
+
+@pytest.mark.parametrize("text", ["", "masquerade", "bridge", "bridge:"])
+def test_uplinks_that_are_none(ctl, ip, text):
+    code, _, err = ctl("link", "add", "--uplink", text)
+    assert (code, "write nat or bridge:NAME" in err) == (2, True)
     assert not ip.asked

@@ -276,8 +276,8 @@ WORDS: Mapping[str, Words] = {
                 "popcornctl link add --address 192.168.7.1/24 --mtu 65520",
             ),
             (
-                "One that is a port of a bridge:",
-                "popcornctl link add --no-address\nip link set popcorn0 master br0",
+                "One through which the others reach the outside:",
+                "popcornctl link add --uplink nat",
             ),
         ),
         arguments={"NAME": "The name of the interface; popcorn0 by default."},

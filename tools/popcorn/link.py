@@ -19,6 +19,7 @@ from popcorn.errors import BusyError, ExistsError, NotFoundError, PlanError
 
 if TYPE_CHECKING:
     from popcorn.rtnl import Interface, Rtnl
+    from popcorn.uplink import Nat
 
 __all__ = (
     "DEFAULT_NAME",
@@ -124,11 +125,20 @@ def _open() -> Rtnl:
     return Rtnl()
 
 
+def _nat() -> Nat:
+    from popcorn.uplink import Nat
+
+    return Nat()
+
+
 class Links:
     """The links of this kernel, in the network namespace of this process."""
 
-    def __init__(self, make: Callable[[], Rtnl] = _open) -> None:
+    def __init__(
+        self, make: Callable[[], Rtnl] = _open, make_nat: Callable[[], Nat] = _nat
+    ) -> None:
         self._rtnl = make()
+        self._nat = make_nat()
 
     def __enter__(self) -> Links:
         return self
@@ -188,13 +198,18 @@ class Links:
         mtu: int | None = None,
         node: int | None = None,
         up: bool = True,
+        uplink: str | None = None,
     ) -> Link:
         """Make this kernel's link, give it addresses and switch it on: all of it or nothing.
 
-        `addresses` with their prefixes; None for the private one, empty for none. ExistsError if
-        there is an interface of that name, or this node has a link; BusyError if an address is in
-        use here.
+        `addresses` with their prefixes; None for the private one, empty for none. `uplink` is
+        `nat`, or `bridge:NAME` for a port of that bridge, which has no address of its own.
+        ExistsError if there is an interface of that name, or this node has a link; BusyError if an
+        address is in use here; NotFoundError for a bridge that is none.
         """
+        bridge = self._bridge(uplink)
+        if bridge is not None and addresses is None:
+            addresses = ()
         if any(i.name == name for i in self._rtnl.interfaces()):
             raise ExistsError(
                 f"there is an interface '{name}' already", "see: popcornctl link list"
@@ -208,12 +223,40 @@ class Links:
             for address in wanted:
                 self._check_free(address, name)
                 self._rtnl.change_address("add", made.index, name, address)
+            if bridge is not None:
+                self._rtnl.set(made.index, name, master=bridge)
+            if uplink == "nat":
+                self._switch_nat_on(name, wanted)
             if up:
                 self._rtnl.set(made.index, name, state="up")
         except BaseException:
+            if uplink == "nat":
+                self._nat.switch_off()
             self._rtnl.delete(made.index, name)
             raise
         return self.get(name)
+
+    def _bridge(self, uplink: str | None) -> int | None:
+        """Index of the bridge of `bridge:NAME`."""
+        if uplink is None or not uplink.startswith("bridge:"):
+            return None
+        wanted = uplink.partition(":")[2]
+        for interface in self._rtnl.interfaces():
+            if interface.name == wanted and interface.kind == "bridge":
+                return interface.index
+            if interface.name == wanted:
+                raise NotFoundError(f"interface '{wanted}' is no bridge", "see: bridge link")
+        raise NotFoundError(
+            f"there is no bridge '{wanted}'", f"make one: ip link add {wanted} type bridge"
+        )
+
+    def _switch_nat_on(self, name: str, addresses: Sequence[str]) -> None:
+        for address in addresses:
+            network = ipaddress.ip_interface(address).network
+            if network.version == 4:
+                self._nat.switch_on(name, str(network))
+                return
+        raise PlanError(f"{name}: an uplink by nat needs an IPv4 address", "leave --no-address out")
 
     def _check_free(self, address: str, name: str) -> None:
         """The kernel would take an address twice, and a subnet that leads elsewhere."""
@@ -265,7 +308,10 @@ class Links:
         return self.get(name)
 
     def delete(self, name: str, *, force: bool = False) -> None:
-        """Take a link away. BusyError if another interface stands on it, unless `force`."""
+        """Take a link away, and its uplink. BusyError if another interface stands on it.
+
+        `force` does it all the same.
+        """
         found = self._find(name)
         used_by = self.get(name).used_by
         if used_by and not force:
@@ -273,3 +319,5 @@ class Links:
                 f"'{name}' is in use by {', '.join(used_by)}", "take that away first, or --force"
             )
         self._rtnl.delete(found.index, name)
+        if not any(i.kind == "popcorn" for i in self._rtnl.interfaces()):
+            self._nat.switch_off()

@@ -19,6 +19,7 @@ from popcorn.link import (
     parse_mac,
     private_address,
 )
+from popcorn.uplink import parse_uplink
 
 if TYPE_CHECKING:
     from popcorn.link import Link
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NEW_NAME = parsed("name", check_name)
 MAC = parsed("mac", parse_mac)
 INTERFACE_ADDRESS = parsed("address/prefix", parse_interface_address)
+UPLINK = parsed("uplink", parse_uplink)
 MTU = click.IntRange(MTU_MIN, MTU_MAX)
 
 
@@ -124,6 +126,13 @@ def show_link(name: str) -> None:
 @click.option("--no-address", is_flag=True, help="Give it none but the link-local one.")
 @click.option("--mac", type=MAC, help="MAC address, instead of the one made from machine and node.")
 @click.option("--mtu", type=MTU, help="Longest packet in bytes; 1500 by default.")
+@click.option(
+    "--uplink",
+    type=UPLINK,
+    metavar="nat|bridge:NAME",
+    help="Give the other kernels the outside: forward with this kernel's address, or be a port of"
+    " that bridge. Undone when the link is taken away.",
+)
 @click.option("--down", is_flag=True, help="Do not switch it on.")
 @click.option(
     "--node",
@@ -137,6 +146,7 @@ def add_link(
     no_address: bool,
     mac: str | None,
     mtu: int | None,
+    uplink: str | None,
     down: bool,
     node: int | None,
 ) -> None:
@@ -151,7 +161,9 @@ def add_link(
         raise click.UsageError("--address and --no-address exclude each other")
     chosen = addresses if addresses or no_address else None
     with Links() as links:
-        made = links.add(name, addresses=chosen, mac=mac, mtu=mtu, node=node, up=not down)
+        made = links.add(
+            name, addresses=chosen, mac=mac, mtu=mtu, node=node, up=not down, uplink=uplink
+        )
     if settings().json:
         print_json(_json(made, _node_names()))
         return

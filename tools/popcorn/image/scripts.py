@@ -80,13 +80,14 @@ load() {
 
 # This kernel's link, with the private address that `popcornctl link add` would give it, unless the
 # command line has others: popcorn_link.address=ADDRESS/PREFIX, which may come twice or be empty for
-# none; popcorn_link.mtu=BYTES.
+# none; popcorn_link.gateway=ADDRESS, by default the primary's; popcorn_link.mtu=BYTES.
 set_up_link() {
 	[ -d /sys/module/popcorn_net ] || return 0
-	addresses= given= mtu=
+	addresses= given= gateway= mtu=
 	for word in $(cat /proc/cmdline); do
 		case $word in
 		popcorn_link.address=*) given=1 addresses="$addresses ${word#*=}" ;;
+		popcorn_link.gateway=*) gateway="${word#*=}" ;;
 		popcorn_link.mtu=*) mtu="mtu ${word#*=}" ;;
 		esac
 	done
@@ -96,12 +97,14 @@ set_up_link() {
 		IFS=: read -r _ _ _ x y node <<-END
 			$mac
 		END
-		addresses="10.$((0x$x)).$((0x$y)).$((0x$node + 1))/24"
+		subnet="10.$((0x$x)).$((0x$y))"
+		addresses="$subnet.$((0x$node + 1))/24" gateway="${gateway:-$subnet.1}"
 	fi
 	for address in $addresses; do
 		try_ip addr add "$address" dev popcorn0
 	done
 	try_ip link set popcorn0 $mtu up
+	[ -z "$gateway" ] || try_ip route add default via "$gateway"
 	say "popcorn0 is $mac" $addresses
 }
 
