@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The link between two kernels: what works by itself, traffic, and the end of a kernel."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import net
+import pytest
+
+from guest import Starter, ctl, ctl_json
+from popcorn import Client
+
+LINK = "popcorn0"
+MIB = 24
+
+
+def here() -> dict[str, Any]:
+    """This kernel's link."""
+    (link,) = ctl_json("link", "list")
+    found: dict[str, Any] = link
+    return found
+
+
+def address_here() -> str:
+    """Its private address."""
+    (address,) = [a for a in here()["addresses"] if a.startswith("10.")]
+    return str(address).partition("/")[0]
+
+
+def address_of(node: int) -> str:
+    return address_here().rpartition(".")[0] + f".{node + 1}"
+
+
+def make_link() -> None:
+    done = ctl("link", "add")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_module_afterwards() -> Iterator[None]:
+    """The module goes again, which proves that nothing of it is in use."""
+    yield
+    subprocess.run(["modprobe", "-r", "popcorn_net"], check=True)
+
+
+@pytest.fixture
+def link(client: Client) -> Iterator[None]:
+    """This kernel has its link."""
+    make_link()
+    yield
+    assert ctl("link", "del", LINK, "--force").returncode == 0
+
+
+@pytest.fixture
+def pair(
+    link: None, start: Starter, run_image: Callable[[str], Path], client: Client
+) -> Iterator[tuple[Callable[[], str], Callable[..., str]]]:
+    """A second kernel on the link: (start it again, run a command in it)."""
+    image = run_image(net.SERVE)
+
+    def again() -> str:
+        start("web", initrd=image, memory_mib=384)
+        node = client.node("web").id
+        net.wait_for_shell(address_of(node))
+        return address_of(node)
+
+    def command(text: str, timeout: float = 60) -> str:
+        return net.remote(address_of(1), text, timeout)
+
+    again()
+    yield again, command
+
+
+def test_out_of_the_box(pair: Any) -> None:
+    _, other = pair
+    link = here()
+    assert (link["state"], link["node_id"], link["peers"], link["peer_names"]) == (
+        "up", 0, [1], ["web"],
+    )  # fmt: skip
+    assert link["mac"].startswith("02:50:") and link["mac"].endswith(":00")
+    mac = other(f"cat /sys/class/net/{LINK}/address").strip()
+    assert mac == link["mac"][:-2] + "01"
+    # Both ways, by the private and by the link-local address.
+    assert net.answers(address_of(1))
+    assert " 0% packet loss" in other(f"ping -c 3 {address_here()}")
+    (local,) = [a.partition("/")[0] for a in link["addresses"] if a.startswith("fe80:")]
+    assert " 0% packet loss" in other(f"ping -c 3 {local}%{LINK}")
+    shown = ctl("link", "show").stdout
+    assert f"1 web  {address_of(1)}" in shown
+    assert net.lost(LINK) == {}
+
+
+def test_files_both_ways(pair: Any, tmp_path: Path) -> None:
+    _, other = pair
+    there = other(f"head -c {MIB}M /dev/urandom >/srv/file; sha256sum /srv/file", 180).split()[0]
+    with urllib.request.urlopen(f"http://{address_of(1)}/file", timeout=120) as reply:
+        assert hashlib.sha256(reply.read()).hexdigest() == there
+    sent = net.random_file(tmp_path / "file", MIB)
+    with net.web_server(tmp_path, address_here(), 8000):
+        got = other(f"wget -q -O - http://{address_here()}:8000/file | sha256sum", 180)
+    assert got.split()[0] == sent
+    found = net.counters(LINK)
+    # In large pieces, both ways.
+    for way in ("rx", "tx"):
+        assert found[f"{way}_bytes"] > MIB << 20
+    assert net.lost(LINK) == {}
+
+
+def test_mtu(pair: Any) -> None:
+    _, other = pair
+    for mtu in ("65520", "9000", "1500"):
+        assert ctl("link", "set", LINK, "--mtu", mtu).returncode == 0
+        other(f"ip link set {LINK} mtu {mtu}")
+        assert here()["mtu"] == int(mtu)
+        # As large as fits, and not to be cut (-M do).
+        size = str(int(mtu) - 28)
+        assert net.answers(address_of(1), None, "-s", size, "-M", "do")
+        assert not net.answers(address_of(1), None, "-s", str(int(size) + 1), "-M", "do")
+    assert net.lost(LINK) == {}
+
+
+def test_other_address_survives_in_the_table(pair: Any) -> None:
+    """A MAC address that was changed is told to the others at once."""
+    _, other = pair
+    before = here()["mac"]
+    assert ctl("link", "set", LINK, "--mac", "02:00:00:00:00:42").returncode == 0
+    other(f"ip neigh flush dev {LINK}; ping -c 3 {address_here()}")
+    flooded = net.counters(LINK)["tx_flooded"]
+    assert net.answers(address_of(1))
+    assert net.counters(LINK)["tx_flooded"] == flooded
+    assert ctl("link", "set", LINK, "--mac", before).returncode == 0
+
+
+@pytest.mark.parametrize("end", ["kill", "panic"])
+def test_end_in_traffic(pair: Any, client: Client, end: str) -> None:
+    again, other = pair
+    mac = other(f"cat /sys/class/net/{LINK}/address").strip()
+    # Both ways, as much as goes: to a sink there, and from a source there.
+    other(
+        "nc -ll -p 5001 -e sh -c 'cat >/dev/null' >/dev/null 2>&1 &\n"
+        "nc -ll -p 5002 -e cat /dev/zero >/dev/null 2>&1 &"
+    )
+    time.sleep(1)
+    send = f"exec 3<>/dev/tcp/{address_of(1)}/5001; cat /dev/zero >&3"
+    receive = f"cat </dev/tcp/{address_of(1)}/5002 >/dev/null"
+    traffic = [subprocess.Popen(["bash", "-c", text]) for text in (send, receive)]
+    time.sleep(3)
+    busy = net.counters(LINK)
+    assert busy["tx_bytes"] > 1 << 20 and busy["rx_bytes"] > 1 << 20
+    if end == "kill":
+        client.kernel_kill(client.kernel("web").id)
+    else:
+        with_shell = net.socket.create_connection((address_of(1), net.SHELL_PORT), timeout=20)
+        with_shell.sendall(b"echo c >/proc/sysrq-trigger\n")
+    took = net.wait_until("the carrier drops", lambda: not net.carrier(LINK))
+    print(f"the carrier dropped after {took:.2f} s ({end})")
+    assert here()["state"] == "no-peer"
+    for process in traffic:
+        process.kill()
+        process.wait()
+    kernel = client.kernel("web")
+    client.kernel_del(kernel.id)
+    again()
+    # Nothing is stuck, and the other one has the address that it had.
+    assert other(f"cat /sys/class/net/{LINK}/address").strip() == mac
+    assert net.answers(address_of(1))
+    other("echo back")
+
+
+def test_down_and_up(pair: Any) -> None:
+    assert ctl("link", "set", LINK, "--down").returncode == 0
+    assert here()["state"] == "down"
+    assert ctl("link", "set", LINK, "--up").returncode == 0
+    net.wait_until("the peer is back", lambda: here()["state"] == "up")
+    assert net.answers(address_of(1))
+
+
+def test_addresses_of_ones_own(client: Client, start: Starter) -> None:
+    done = ctl("link", "add", "net7", "--address", "192.168.77.1/24", "--mtu", "9000")
+    assert done.returncode == 0, done.stderr
+    try:
+        start("web", append="popcorn_link.address=192.168.77.2/24 popcorn_link.mtu=9000")
+        net.wait_until("an answer", lambda: net.answers("192.168.77.2"), 40)
+        assert net.answers("192.168.77.2", None, "-s", "8900", "-M", "do")
+    finally:
+        assert ctl("link", "del", "net7").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "status"),
+    [
+        (("add", "second"), "this node has a link already", 1),
+        (("add", LINK), f"there is an interface '{LINK}' already", 1),
+        (("add", "lo"), "there is an interface 'lo' already", 1),
+        (("add", "x" * 16), "too long", 2),
+        (("add", "second", "--node", "9"), "that node is not in this kernel", 1),
+        (("add", "second", "--node", "16"), "out of range|policy|range", 1),
+        (("add", "second", "--mtu", "65521"), "range", 2),
+        (("set", LINK, "--mtu", "9"), "range", 2),
+        (("set", LINK, "--mac", "01:00:00:00:00:00"), "address of a group", 2),
+        (("set", LINK, "--add-address", "127.0.0.1/8"), "127.0.0.1 is the address of lo", 1),
+        (("set", "nothing", "--up"), "there is no link 'nothing'", 1),
+        (("set", "lo", "--up"), "'lo' is no link of Popcorn", 1),
+        (("del", "nothing"), "there is no link 'nothing'", 1),
+    ],
+)
+def test_bad_input(link: None, arguments: tuple[str, ...], says: str, status: int) -> None:
+    import re
+
+    before = here()
+    done = ctl("link", *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert re.search(says, done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
+    after = here()
+    assert {k: after[k] for k in ("name", "mac", "mtu")} == {
+        k: before[k] for k in ("name", "mac", "mtu")
+    }
+
+
+def test_kernel_words_reach_other_tools(link: None) -> None:
+    """What ip(8) shows is the kernel's own text."""
+    out = net.sh("ip", "link", "add", "second", "type", LINK.rstrip("0"), check=False)
+    assert "this node has a link already" in out
+    out = net.sh("ip", "link", "set", LINK, "mtu", "70000", check=False)
+    assert "mtu greater than device maximum" in out
+    out = net.sh("ip", "link", "set", LINK, "address", "01:00:00:00:00:00", check=False)
+    assert "Cannot assign requested address" in out
+
+
+def test_link_in_use_is_not_deleted(link: None) -> None:
+    net.sh("ip", "link", "add", "link", LINK, "name", f"{LINK}.7", "type", "vlan", "id", "7")
+    done = ctl("link", "del", LINK)
+    assert (done.returncode, f"in use by {LINK}.7" in done.stderr) == (1, True)
+    assert ctl("link", "del", LINK, "--force").returncode == 0
+    make_link()
+
+
+def test_no_link_without_a_fabric(client: Client) -> None:
+    net.sh("modprobe", "popcorn_net")
+    net.sh("modprobe", "-r", "popcorn_host")
+    try:
+        done = ctl("link", "add")
+        assert done.returncode == 1
+        assert "this kernel is on no fabric" in done.stderr
+        assert "modprobe popcorn_host" in done.stderr
+    finally:
+        net.sh("modprobe", "popcorn_host")
+
+
+def test_uplink_by_nat(client: Client, start: Starter, run_image: Callable[[str], Path]) -> None:
+    """Out of the other kernel to a server that knows nothing of the link's subnet."""
+    forward = Path("/proc/sys/net/ipv4/ip_forward")
+    before = forward.read_text()
+    net.sh("ip", "netns", "add", "out")
+    net.sh("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", "out")
+    net.sh("ip", "address", "add", "198.51.100.1/24", "dev", "wan")
+    net.sh("ip", "link", "set", "wan", "up")
+    net.in_netns("out", "ip", "address", "add", "198.51.100.2/24", "dev", "eth0")
+    net.in_netns("out", "ip", "link", "set", "eth0", "up")
+    server = subprocess.Popen(
+        ["ip", "netns", "exec", "out", "busybox", "nc", "-ll", "-p", "7", "-e", "sh", "-c",
+         "echo from the outside"],
+    )  # fmt: skip
+    try:
+        done = ctl("link", "add", "--uplink", "nat")
+        assert done.returncode == 0, done.stderr
+        start("web", initrd=run_image(net.SERVE))
+        net.wait_for_shell(address_of(1))
+        assert "from the outside" in net.remote(address_of(1), "nc 198.51.100.2 7 </dev/null")
+        assert " 0% packet loss" in net.remote(address_of(1), "ping -c 3 198.51.100.2")
+        client.kernel_kill(client.kernel("web").id)
+        assert ctl("link", "del", LINK).returncode == 0
+    finally:
+        server.kill()
+        net.sh("ip", "link", "del", "wan")
+        net.sh("ip", "netns", "del", "out")
+    assert forward.read_text() == before
+    assert "popcorn" not in net.sh("nft", "list", "tables")
+
+
+def test_uplink_by_a_bridge(client: Client) -> None:
+    done = ctl("link", "add", "--uplink", "bridge:br9")
+    assert (done.returncode, "there is no bridge 'br9'" in done.stderr) == (1, True)
+    net.sh("ip", "link", "add", "br9", "type", "bridge")
+    try:
+        assert ctl("link", "add", "--uplink", "bridge:br9").returncode == 0
+        assert here()["used_by"] == ["br9"]
+        done = ctl("link", "del", LINK)
+        assert (done.returncode, "in use by br9" in done.stderr) == (1, True)
+        assert ctl("link", "del", LINK, "--force").returncode == 0
+    finally:
+        net.sh("ip", "link", "del", "br9")

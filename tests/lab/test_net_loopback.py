@@ -1,0 +1,498 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Links of three nodes inside one kernel, each in a network namespace.
+
+What stands on a link, and what a link makes of frames that make no sense.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import net
+import pytest
+
+from guest import ctl
+
+NODES = (0, 1, 2)
+RAW = Path("/sys/module/popcorn_raw/parameters/send")
+
+FRAME, HELLO = 1, 2
+NEEDS_CSUM, GSO_TCPV4, GSO_UDP, GSO_TCPV6 = 1, 1, 3, 4
+
+
+def address(node: int) -> str:
+    return f"10.99.0.{node + 1}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loopback(modules: None) -> Iterator[None]:
+    """A fabric of three nodes in this kernel, instead of the host's."""
+    net.sh("modprobe", "-r", "popcorn_host")
+    net.sh("modprobe", "popcorn", "loopback=3")
+    yield
+    net.sh("modprobe", "-r", "popcorn_net")
+    net.sh("modprobe", "-r", "popcorn")
+    net.sh("modprobe", "popcorn_host")
+
+
+def add(node: int, *options: str) -> None:
+    """A link in a namespace of its own, n0 for node 0."""
+    name = f"pop{node}"
+    done = ctl("link", "add", name, "--node", str(node), "--no-address", "--down", *options)
+    assert done.returncode == 0, done.stderr
+    net.sh("ip", "netns", "add", f"n{node}")
+    net.sh("ip", "link", "set", name, "netns", f"n{node}")
+    net.in_netns(f"n{node}", "ip", "address", "add", f"{address(node)}/24", "dev", name)
+    net.in_netns(f"n{node}", "ip", "link", "set", "lo", "up")
+    net.in_netns(f"n{node}", "ip", "link", "set", name, "up")
+
+
+def remove(node: int) -> None:
+    net.in_netns(f"n{node}", "ip", "link", "del", f"pop{node}", check=False)
+    net.sh("ip", "netns", "del", f"n{node}", check=False)
+
+
+@pytest.fixture
+def segment() -> Iterator[None]:
+    """All three nodes have a link."""
+    for node in NODES:
+        add(node)
+    yield
+    for node in NODES:
+        remove(node)
+
+
+@pytest.fixture
+def pair_and_raw() -> Iterator[None]:
+    """Nodes 0 and 1 have a link; node 2 has something that sends what it is told to."""
+    add(0)
+    add(1)
+    net.sh("modprobe", "popcorn_raw", "name=popcorn.net", "version=1", "node=2")
+    yield
+    net.sh("modprobe", "-r", "popcorn_raw")
+    remove(0)
+    remove(1)
+
+
+def iperf(server: str, client: str, at: str, *options: str) -> float:
+    """A second of iperf3 from one namespace to another; Mbit/s that arrived."""
+    serving = subprocess.Popen(
+        ["ip", "netns", "exec", server, "iperf3", "-s", "-1"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        ready = ("ss", "-Hltn", "sport", "=", ":5201")
+        net.wait_until("iperf3 listens", lambda: net.in_netns(server, *ready).strip())
+        out = net.in_netns(client, "iperf3", "-J", "-t", "1", "-c", at, *options)
+        serving.wait(timeout=20)
+    finally:
+        serving.kill()
+    end = json.loads(out)["end"]
+    return float(end.get("sum_received", end.get("sum"))["bits_per_second"]) / 1e6
+
+
+def test_everybody_reaches_everybody(segment: None) -> None:
+    for one in NODES:
+        for other in NODES:
+            if one != other:
+                assert net.answers(address(other), f"n{one}"), (one, other)
+    for node in NODES:
+        link = net.link_of(f"n{node}", f"pop{node}")
+        assert link["address"].endswith(f":{node:02x}")
+        assert "LOWER_UP" in link["flags"]
+        assert net.lost(f"pop{node}", f"n{node}") == {}
+
+
+def test_traffic_in_all_shapes(segment: None) -> None:
+    """Figures are for whoever reads the output; what counts is that nothing gets lost."""
+    shapes = {
+        "TCP": (), "TCP back": ("-R",), "TCP, 8 streams": ("-P", "8"),
+        "TCP, pieces of 100 bytes": ("-l", "100"), "UDP": ("-u", "-b", "50M", "-l", "64"),
+    }  # fmt: skip
+    for name, options in shapes.items():
+        print(f"{name}: {iperf('n1', 'n0', address(1), *options):.0f} Mbit/s")
+    for name, switched in (("TSO", "tso"), ("checksums", "tx"), ("scatter-gather", "sg")):
+        net.in_netns("n0", "ethtool", "-K", "pop0", switched, "off")
+        print(f"TCP without {name}: {iperf('n1', 'n0', address(1)):.0f} Mbit/s")
+    for node in NODES:
+        assert net.lost(f"pop{node}", f"n{node}") == {}
+
+
+def test_third_node_hears_nothing_of_unicast(segment: None) -> None:
+    assert net.answers(address(1), "n0")
+    before = net.counters("pop2", "n2")
+    iperf("n1", "n0", address(1))
+    after = net.counters("pop2", "n2")
+    for what in ("rx_packets", "rx_filtered", "tx_packets"):
+        assert after[what] - before[what] < 5, what
+
+
+def test_carrier_follows_the_peers(segment: None) -> None:
+    def has_carrier() -> bool:
+        return "LOWER_UP" in net.link_of("n0", "pop0")["flags"]
+
+    assert has_carrier()
+    net.in_netns("n1", "ip", "link", "set", "pop1", "down")
+    assert has_carrier(), "node 2 is there"
+    net.in_netns("n2", "ip", "link", "set", "pop2", "down")
+    net.wait_until("no carrier", lambda: not has_carrier())
+    net.in_netns("n2", "ip", "link", "set", "pop2", "up")
+    net.wait_until("carrier", has_carrier)
+    assert net.answers(address(2), "n0")
+
+
+def test_vlan(segment: None) -> None:
+    for node in (0, 1):
+        space, name = f"n{node}", f"pop{node}"
+        net.in_netns(
+            space, "ip", "link", "add", "link", name, "name", "v7", "type", "vlan", "id", "7"
+        )
+        net.in_netns(space, "ip", "address", "add", f"10.7.0.{node + 1}/24", "dev", "v7")
+        net.in_netns(space, "ip", "link", "set", "v7", "up")
+    assert net.answers("10.7.0.2", "n0")
+    print(f"TCP in a VLAN: {iperf('n1', 'n0', '10.7.0.2'):.0f} Mbit/s")
+    assert net.lost("pop1", "n1") == {}
+
+
+@pytest.fixture
+def behind_bridge(segment: None) -> Iterator[None]:
+    """n1's link is a port of a bridge; behind it, on a wire without offloads, a namespace: out."""
+    net.sh("ip", "netns", "add", "out")
+    net.in_netns("n1", "ip", "link", "add", "br0", "type", "bridge")
+    net.in_netns(
+        "n1", "ip", "link", "add", "wire", "type", "veth", "peer", "name", "eth0", "netns", "out"
+    )
+    net.in_netns("n1", "ip", "address", "flush", "dev", "pop1")
+    for port in ("pop1", "wire"):
+        net.in_netns("n1", "ip", "link", "set", port, "master", "br0")
+    for name in ("br0", "wire"):
+        net.in_netns("n1", "ip", "link", "set", name, "up")
+    net.in_netns("n1", "ethtool", "-K", "wire", "tx", "off", "tso", "off", "gso", "off")
+    net.in_netns("out", "ethtool", "-K", "eth0", "tx", "off", "tso", "off", "gso", "off")
+    net.in_netns("out", "ip", "address", "add", "10.99.0.77/24", "dev", "eth0")
+    net.in_netns("out", "ip", "link", "set", "eth0", "up")
+    yield
+    net.in_netns("n1", "ip", "link", "del", "br0")
+    net.sh("ip", "netns", "del", "out")
+
+
+def test_bridge_and_checksums_on_a_wire(behind_bridge: None, tmp_path: Path) -> None:
+    net.wait_until("the bridge forwards", lambda: net.answers("10.99.0.77", "n0"), 60)
+    capture = tmp_path / "wire.pcap"
+    watching = subprocess.Popen(
+        ["ip", "netns", "exec", "out", "tcpdump", "-U", "-i", "eth0", "-s", "0", "-c", "200",
+         "-w", str(capture), "tcp", "and", "src", "host", address(0)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stderr is not None and "listening" in watching.stderr.readline()
+    before = net.counters("pop2", "n2")
+    print(f"TCP out of a bridge: {iperf('out', 'n0', '10.99.0.77'):.0f} Mbit/s")
+    watching.wait(timeout=30)
+    shown = net.sh("tcpdump", "-nn", "-vv", "-r", str(capture))
+    assert len(re.findall(r"cksum 0x[0-9a-f]+ \(correct\)", shown)) >= 190
+    assert "incorrect" not in shown
+    # What is behind node 1 was learned, so node 2 is not bothered.
+    after = net.counters("pop2", "n2")
+    assert after["rx_filtered"] - before["rx_filtered"] < 5
+    assert net.counters("pop0", "n0")["rx_learned"] >= 1
+
+
+def test_tcpdump_nftables_and_netem(segment: None) -> None:
+    watching = subprocess.Popen(
+        ["ip", "netns", "exec", "n1", "tcpdump", "-nn", "-i", "pop1", "-c", "3", "icmp"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watching.stderr is not None
+    while "listening" not in watching.stderr.readline():
+        pass
+    assert net.answers(address(1), "n0")
+    out, _ = watching.communicate(timeout=30)
+    assert f"IP {address(0)} > {address(1)}: ICMP echo request" in out
+
+    net.in_netns("n1", "nft", "add table ip t;"
+                 " add chain ip t in { type filter hook input priority 0; };"
+                 " add rule ip t in iifname pop1 icmp type echo-request drop")  # fmt: skip
+    assert not net.answers(address(1), "n0")
+    net.in_netns("n1", "nft", "flush ruleset")
+    assert net.answers(address(1), "n0")
+
+    net.in_netns("n0", "tc", "qdisc", "replace", "dev", "pop0", "root", "netem", "delay", "200ms")
+    out = net.in_netns("n0", "ping", "-c", "2", address(1))
+    found = re.search(r"min/avg/max/mdev = ([\d.]+)/", out)
+    assert found is not None and float(found[1]) >= 200
+    net.in_netns("n0", "tc", "qdisc", "del", "dev", "pop0", "root")
+
+
+def test_large_packets(segment: None) -> None:
+    for mtu in (65520, 1500):
+        for node in (0, 1):
+            net.in_netns(f"n{node}", "ip", "link", "set", f"pop{node}", "mtu", str(mtu))
+        assert net.answers(address(1), "n0", "-s", str(mtu - 28), "-M", "do")
+        print(f"TCP with MTU {mtu}: {iperf('n1', 'n0', address(1)):.0f} Mbit/s")
+    assert net.lost("pop1", "n1") == {}
+    # Frames that are longer than the receiver's MTU are counted and dropped.
+    net.in_netns("n0", "ip", "link", "set", "pop0", "mtu", "9000")
+    assert not net.answers(address(1), "n0", "-s", "8000", "-M", "do")
+    assert net.lost("pop1", "n1") == {"rx_too_long": 3}
+
+
+def test_ethtool(segment: None) -> None:
+    channels = net.in_netns("n0", "ethtool", "-l", "pop0")
+    assert len(set(re.findall(r"Combined:\s+(\d+)", channels))) == 1
+    refused = net.in_netns("n0", "ethtool", "-L", "pop0", "combined", "9", check=False)
+    assert "maximum" in refused or "Invalid" in refused, refused
+    net.in_netns("n0", "ethtool", "-L", "pop0", "combined", "1")
+    assert net.answers(address(1), "n0")
+    features = net.in_netns("n0", "ethtool", "-k", "pop0")
+    for name in ("tcp-segmentation-offload", "tx-checksumming", "scatter-gather", "rx-checksumming",
+                 "generic-receive-offload"):  # fmt: skip
+        assert f"{name}: on" in features
+    assert "driver: popcorn" in net.in_netns("n0", "ethtool", "-i", "pop0")
+    assert "Link detected: yes" in net.in_netns("n0", "ethtool", "pop0")
+
+
+def test_nothing_gets_lost_when_the_receiver_is_slow(segment: None) -> None:
+    """Queues stop and go on; what does not fit waits in the queueing discipline."""
+    net.in_netns("n0", "ip", "link", "set", "pop0", "txqueuelen", "10000")
+    sent = 0
+    for _ in range(3):
+        out = net.in_netns(
+            "n0", "ping", "-f", "-q", "-l", "64", "-c", "2000", "-s", "8000", address(1)
+        )
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", out)
+        assert found is not None and found[1] == found[2]
+        sent += int(found[1])
+    print(f"{sent} pings; stopped {net.counters('pop0', 'n0')['tx_stopped']} times")
+    for node in (0, 1):
+        assert net.lost(f"pop{node}", f"n{node}") == {}
+
+
+def send_raw(dst: int, head: bytes, body: bytes = b"", length: int | None = None) -> None:
+    size = len(body) if length is None else length
+    RAW.write_text(f"{dst} {head.hex() or '-'} {body.hex() or '-'} {size}\n")
+
+
+def frame_head(
+    flags: int = 0, gso: int = 0, gso_size: int = 0, start: int = 0, offset: int = 0
+) -> bytes:
+    """struct pcn_net_frame."""
+    return bytes([FRAME, 0, 0, 0, 0, 0]) + struct.pack(
+        "<BBHHHH", flags, gso, 0, gso_size, start, offset
+    )
+
+
+def tcp_frame(destination: bytes, payload: int = 0, protocol: int = 0x0800) -> bytes:
+    """An Ethernet frame with the headers of IPv4 and TCP."""
+    ends = bytes([10, 99, 0, 3]), bytes([10, 99, 0, 1])
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40 + payload, 1, 0, 64, 6, 0, *ends)
+    total = sum(struct.unpack(">10H", ip))
+    ip = ip[:10] + struct.pack(">H", ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF) + ip[12:]
+    tcp = struct.pack(">HHIIBBHHH", 1, 2, 0, 0, 0x50, 0x10, 1000, 0, 0)
+    ether = destination + bytes.fromhex("025000000002") + struct.pack(">H", protocol)
+    return ether + ip + tcp + bytes(payload)
+
+
+def wait_for_count(what: str, value: int) -> dict[str, int]:
+    """The counters of n0, once one of them has grown; or after a while."""
+    deadline = time.monotonic() + 10
+    found = net.counters("pop0", "n0")
+    while found[what] < value and time.monotonic() < deadline:
+        time.sleep(0.02)
+        found = net.counters("pop0", "n0")
+    return found
+
+
+def test_what_makes_no_sense_is_rejected_and_counted(pair_and_raw: None) -> None:
+    mine = bytes.fromhex(net.link_of("n0", "pop0")["address"].replace(":", ""))
+    others = bytes.fromhex(net.link_of("n1", "pop1")["address"].replace(":", ""))
+    good, long = tcp_frame(mine), tcp_frame(mine, 1000)
+    tso = {"flags": NEEDS_CSUM, "start": 34, "offset": 16}
+    cases: list[tuple[str, bytes, bytes, int | None]] = [
+        # no message of this protocol
+        ("rx_bad_message", b"", b"", None),
+        ("rx_bad_message", b"\x01", b"", None),
+        ("rx_bad_message", b"\x09" + bytes(15), good, None),
+        ("rx_bad_message", frame_head(), b"", None),
+        ("rx_bad_message", frame_head()[:-1], good, None),
+        ("rx_bad_message", frame_head() + b"\0", good, None),
+        ("rx_bad_message", bytes([HELLO, 0]) + bytes(14), good, None),
+        # no frame
+        ("rx_bad_length", frame_head(), good[:13], None),
+        ("rx_bad_length", frame_head(), good[:1], None),
+        ("rx_bad_length", frame_head(), good, 128 << 10),
+        ("rx_bad_length", frame_head(), good, 14 + 8 + 65536 + 1),
+        # longer than the MTU, with nothing to cut it by
+        ("rx_too_long", frame_head(), good, 1519),
+        ("rx_too_long", frame_head(), good, 60000),
+        # checksums out of the frame, or where no checksum can be
+        ("rx_bad_offload", frame_head(NEEDS_CSUM, start=0xFFFF, offset=0), good, None),
+        ("rx_bad_offload", frame_head(NEEDS_CSUM, start=34, offset=0xFFFF), good, None),
+        ("rx_bad_offload", frame_head(NEEDS_CSUM, start=len(good), offset=0), good, None),
+        ("rx_bad_offload", frame_head(NEEDS_CSUM, start=len(good) - 1, offset=0), good, None),
+        ("rx_bad_offload", frame_head(0x80), good, None),
+        ("rx_bad_offload", frame_head(0xFF, 0xFF, 0xFFFF, 0xFFFF, 0xFFFF), good, None),
+        # segmentation
+        ("rx_bad_offload", frame_head(gso=GSO_TCPV4, gso_size=500), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV4, gso_size=0), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV4, gso_size=1), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV4, gso_size=47), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV4, gso_size=0xFFFF), good, 65000),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV6, gso_size=500), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_UDP, gso_size=500), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=5, gso_size=500), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=0x7F, gso_size=500), long, None),
+        ("rx_bad_offload", frame_head(NEEDS_CSUM, GSO_TCPV4, 500, 34, 6), long, None),
+        ("rx_bad_offload", frame_head(**tso, gso=GSO_TCPV4, gso_size=500),
+         tcp_frame(mine, 1000, 0x88CC), None),
+        # addresses
+        ("rx_bad_hello", bytes([HELLO, 0]) + bytes(14), b"", None),
+        ("rx_bad_hello", bytes([HELLO, 0]) + mine + bytes(8), b"", None),
+        ("rx_bad_hello", bytes([HELLO, 0]) + others + bytes(8), b"", None),
+        ("rx_bad_hello", bytes([HELLO, 0]) + b"\xff" * 6 + bytes(8), b"", None),
+    ]  # fmt: skip
+    for what, head, body, length in cases:
+        before = net.counters("pop0", "n0")
+        send_raw(0, head, body, length)
+        case = f"{what}: {head.hex()} and {len(body)} of {length} bytes"
+        after = wait_for_count(what, before[what] + 1)
+        grown = {k: after[k] - before[k] for k in after if k in net.LOST and after[k] != before[k]}
+        assert grown == {what: 1}, case
+    # And the link is as it was.
+    assert net.answers(address(1), "n0")
+
+
+def test_lies_that_are_plausible_do_no_harm(pair_and_raw: None) -> None:
+    """Well-formed as far as a link can tell; the stack above it makes of them what it wants."""
+    mine = bytes.fromhex(net.link_of("n0", "pop0")["address"].replace(":", ""))
+    for gso_size in (48, 500, 1448, 60000):
+        for start in (14, 20, 34, 40):
+            send_raw(
+                0, frame_head(NEEDS_CSUM, GSO_TCPV4, gso_size, start, 16), tcp_frame(mine, 1000)
+            )
+            send_raw(
+                0, frame_head(NEEDS_CSUM, GSO_TCPV4, gso_size, start, 16), tcp_frame(mine), 60000
+            )
+    for length in (14, 15, 33, 34, 53):
+        send_raw(0, frame_head(), tcp_frame(mine)[:length])
+    # Many addresses: the table of learned ones is bounded.
+    frame = bytearray(tcp_frame(b"\xff" * 6))
+    for index in range(5000):
+        frame[6:12] = bytes([2, 0, 0, 0]) + index.to_bytes(2, "big")
+        while True:
+            try:
+                send_raw(0, frame_head(), bytes(frame))
+                break
+            except OSError:
+                time.sleep(0.01)
+    assert net.answers(address(1), "n0")
+    assert 1000 < net.counters("pop0", "n0")["rx_learned"] <= 4096 + 10
+
+
+def test_a_user_namespace_gets_no_link(segment: None) -> None:
+    remove(2)
+    out = net.sh("unshare", "--user", "--map-root-user", "--net", "ip", "link", "add", "x", "type",
+                 "popcorn", check=False)  # fmt: skip
+    assert "CAP_NET_ADMIN in the initial user namespace" in out or "not permitted" in out
+    add(2)
+
+
+def test_links_come_and_go(segment: None) -> None:
+    """Also while frames are on their way."""
+    flood = subprocess.Popen(
+        ["ip", "netns", "exec", "n0", "ping", "-f", "-q", "-s", "5000", address(1)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        for _ in range(10):
+            net.in_netns("n1", "ip", "link", "set", "pop1", "down")
+            net.in_netns("n1", "ip", "link", "set", "pop1", "up")
+        for _ in range(5):
+            remove(1)
+            add(1)
+    finally:
+        flood.kill()
+        flood.wait()
+    assert net.answers(address(1), "n0")
+
+
+XDP = r"""
+int popcorn_test(struct xdp_md *ctx)
+{
+    unsigned char *p = (void *)(long)ctx->data, byte;
+    void *end = (void *)(long)ctx->data_end;
+    int i;
+
+    if ((void *)(p + 42) > end || p[12] != 8 || p[13] != 0 || p[23] != 17)
+        return XDP_PASS;
+    if (p[36] != 77)
+        return XDP_PASS;
+    if (p[37] == 1)
+        return XDP_DROP;
+    if (p[37] != 2 && p[37] != 3)
+        return XDP_PASS;
+#pragma unroll
+    for (i = 0; i < 6; i++) {
+        byte = p[i];
+        p[i] = p[i + 6];
+        p[i + 6] = byte;
+    }
+    return p[37] == 2 ? XDP_TX : bpf_redirect(ctx->ingress_ifindex, 0);
+}
+"""
+XDP_LOADER = f"""
+import sys, bcc
+program = bcc.BPF(text={XDP!r})
+program.attach_xdp(sys.argv[1], program.load_func("popcorn_test", bcc.BPF.XDP), int(sys.argv[2]))
+print("attached", flush=True)
+sys.stdin.read()
+program.remove_xdp(sys.argv[1], int(sys.argv[2]))
+"""
+NATIVE, GENERIC = 1 << 2, 1 << 1
+
+
+def say(port: int, count: int = 5) -> None:
+    """Some datagrams from n0 to a port of n1."""
+    text = (
+        "import socket\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+        f"for _ in range({count}): s.sendto(b'x' * 100, ('{address(1)}', {port}))\n"
+    )
+    net.in_netns("n0", "/usr/bin/python3", "-c", text)
+
+
+@pytest.mark.parametrize("mode", [NATIVE, GENERIC], ids=["native", "generic"])
+def test_xdp(segment: None, mode: int) -> None:
+    """Programs that drop a port, send back and redirect; all else goes on as before."""
+    assert net.answers(address(1), "n0")
+    loader = subprocess.Popen(
+        ["ip", "netns", "exec", "n1", "/usr/bin/python3", "-c", XDP_LOADER, "pop1", str(mode)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert loader.stdin is not None and loader.stdout is not None
+    try:
+        assert loader.stdout.readline() == "attached\n"
+        shown = net.in_netns("n1", "ip", "link", "show", "pop1")
+        assert ("xdpgeneric" in shown) == (mode == GENERIC) and "xdp" in shown
+        before, sender = net.counters("pop1", "n1"), net.counters("pop0", "n0")
+        for port, reason in ((77, "drop"), (77, "tx"), (77, "redirect")):
+            say((port << 8) + {"drop": 1, "tx": 2, "redirect": 3}[reason])
+        if mode == NATIVE:
+            net.wait_until(
+                "the program's work",
+                lambda: net.counters("pop0", "n0")["rx_packets"] - sender["rx_packets"] >= 10,
+            )
+            after = net.counters("pop1", "n1")
+            for name, value in (("rx_xdp_drop", 5), ("tx_xdp", 10), ("rx_xdp_redirect", 5)):
+                assert after[name] - before[name] == value, name
+        assert net.answers(address(1), "n0")
+        print(f"TCP through XDP: {iperf('n1', 'n0', address(1)):.0f} Mbit/s")
+    finally:
+        loader.stdin.close()
+        loader.wait(timeout=60)
+    assert net.answers(address(1), "n0")
+    assert net.lost("pop1", "n1") == {}
