@@ -298,3 +298,43 @@ def test_uplink_by_a_bridge(client: Client) -> None:
         assert ctl("link", "del", LINK, "--force").returncode == 0
     finally:
         net.sh("ip", "link", "del", "br9")
+
+
+def test_ssh(
+    link: None, client: Client, start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Profile shell lets in who made it, with his key and in no other way."""
+    home = tmp_path / "home"
+    key = home / ".ssh" / "id_ed25519"
+    key.parent.mkdir(parents=True, mode=0o700)
+    net.sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key))
+    monkeypatch.setenv("HOME", str(home))
+    image = tmp_path / "ssh.img"
+    assert ctl("image", "build", "--profile", "shell", "-o", str(image)).returncode == 0
+    start("web", initrd=image, memory_mib=384)
+
+    def into(*command: str) -> subprocess.CompletedProcess[str]:
+        return ctl("kernel", "ssh", "--identity", str(key), "web", *command, timeout=60)
+
+    net.wait_until("a login", lambda: into("true").returncode == 0, 60)
+    assert into("cat", "/proc/sys/kernel/hostname").stdout.strip() == "web"
+    assert into("exit", "7").returncode == 7
+    stranger = tmp_path / "stranger"
+    net.sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger))
+    done = ctl("kernel", "ssh", "--identity", str(stranger), "web", "true",
+               HOME=str(tmp_path), timeout=60)  # fmt: skip
+    assert done.returncode == 255, (done.stdout, done.stderr)
+    # A file of some size there and back again, checked on both sides.
+    file = tmp_path / "file"
+    there = net.random_file(file, MIB)
+    with file.open("rb") as content:
+        subprocess.run(
+            ["popcornctl", "kernel", "ssh", "--identity", str(key), "web", "cat >/tmp/file"],
+            stdin=content, check=True, timeout=120,
+        )  # fmt: skip
+    assert into("sha256sum /tmp/file").stdout.split()[0] == there
+    back = subprocess.run(
+        ["popcornctl", "kernel", "ssh", "--identity", str(key), "web", "cat /tmp/file"],
+        capture_output=True, check=True, timeout=120,
+    )  # fmt: skip
+    assert hashlib.sha256(back.stdout).hexdigest() == there

@@ -93,7 +93,7 @@ def test_bash_completes_every_command(environment: dict[str, str]) -> None:
 
     assert bash(environment, "") == list(cli.lazy)
     assert bash(environment, "k") == ["kernel"]
-    every = ["dmesg", "dump", "kill", "list", "plan", "show", "start", "stop", "wait"]
+    every = ["dmesg", "dump", "kill", "list", "plan", "show", "ssh", "start", "stop", "wait"]
     assert bash(environment, "kernel", "") == every
     assert bash(environment, "--json", "kernel", "st") == ["start", "stop"]
     assert bash(environment, "nothing", "") == list(cli.lazy)
@@ -131,6 +131,7 @@ def test_fish_completes(environment: dict[str, str]) -> None:
 
     assert [line.split("\t")[0] for line in fish("popcornctl kernel s")] == [
         "show",
+        "ssh",
         "start",
         "stop",
     ]

@@ -33,6 +33,7 @@ ENVIRONMENT: Mapping[str, str] = {
         "Where users other than root keep the images that were made, in the directory popcorn;"
         " ~/.cache by default."
     ),
+    "SUDO_USER": "Whose keys get into images of profile shell, if it is set: see kernel ssh.",
     "BCC_KERNEL_SOURCE": (
         "Headers of the running kernel for the tracing programs;"
         " /lib/modules/RELEASE/build by default."
@@ -199,6 +200,20 @@ WORDS: Mapping[str, Words] = {
         environment=("TERM",),
         files=("/dev/popcorn/host",),
         see=("makedumpfile(8)",),
+    ),
+    "kernel ssh": Words(
+        examples=(
+            (
+                "A kernel that can be logged in to, and a login:",
+                "popcornctl link add\n"
+                "popcornctl kernel start web --cpus 2-3 --memory 512M --profile shell\n"
+                "popcornctl kernel ssh web",
+            ),
+            ("A command there:", "popcornctl kernel ssh web uname -r"),
+        ),
+        arguments={**_NAME, "COMMAND": "What to run there; a login shell by default."},
+        exits={EXIT_FAILED: "There is no link, or no such kernel on it; else what ssh ended with."},
+        see=("popcornctl-link-add(1)",),
     ),
     "node": Words(),
     "node list": Words(

@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,8 +22,16 @@ from popcorn import image
 from popcorn.errors import ImageError
 from popcorn.sysfs import System
 
-__all__ = ("Initrd", "cache_directory", "find_initrd", "make_initrd", "read_initrd")
+__all__ = (
+    "Initrd",
+    "authorized_keys",
+    "cache_directory",
+    "find_initrd",
+    "make_initrd",
+    "read_initrd",
+)
 
+AUTHORIZED = "root/.ssh/authorized_keys"
 SYSTEM_CACHE = Path("/var/cache/popcorn")
 CACHE_KEEP = 16
 """Images that stay in the cache, the ones used last."""
@@ -117,19 +127,49 @@ def make_initrd(
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"
+    ssh = _ssh(system) if profile == "shell" else {}
     kept = None
     if cache is not None:
-        kept = cache / f"{_key(profile, release, modules, box, run_script)}.img"
+        kept = cache / f"{_key(profile, release, {**modules, **ssh}, box, run_script)}.img"
         with contextlib.suppress(OSError):
             data = kept.read_bytes()
             os.utime(kept)
             return Initrd.of(name, data)
     chosen: image.Profile = "shell" if profile == "shell" else "light"
-    data = image.build_image(chosen, release, modules, box.data, run_script, applets=box.applets)
+    extra = [
+        image.Entry(path, stat.S_IFREG | (0o600 if path == AUTHORIZED else 0o755), content)
+        for path, content in ssh.items()
+    ]
+    data = image.build_image(
+        chosen, release, modules, box.data, run_script, applets=box.applets, extra=extra
+    )
     if kept is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             _keep(kept, data)
     return Initrd.of(name, data)
+
+
+def _ssh(system: System) -> dict[str, bytes]:
+    """An ssh server that lets in who makes the image, by path; empty without server or keys."""
+    keys = authorized_keys(system.path("/"))
+    server = image.find_program("dropbear", system.path("/")) if keys else {}
+    return {**server, AUTHORIZED: keys} if server else {}
+
+
+def authorized_keys(root: Path = Path("/")) -> bytes:
+    """Public keys of the user, also behind sudo, that let him into a kernel: his own, and those
+    that let others into this one as him.
+    """
+    user = os.environ.get("SUDO_USER", "")
+    home = f"~{user}" if re.fullmatch(r"[a-z_][a-z0-9_.-]*", user) else "~"
+    directory = root / str(Path(home).expanduser() / ".ssh").lstrip("/")
+    lines: list[str] = []
+    for path in (*sorted(directory.glob("*.pub")), directory / "authorized_keys"):
+        with contextlib.suppress(OSError):
+            for line in path.read_text(errors="replace").splitlines():
+                if line.strip() and not line.startswith("#") and line not in lines:
+                    lines.append(line)
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _key(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""popcornctl kernel: plan, start, stop, kill, list, show, wait; dmesg and dump are added to it."""
+"""popcornctl kernel: plan, start, stop, kill, list, show, wait, ssh; dmesg and dump are added."""
 
 from __future__ import annotations
 
@@ -392,6 +392,35 @@ def wait_command(name: str, wanted: str, timeout: float) -> None:
         print_json(found.to_json())
     else:
         print(f"kernel '{found.name}' is {label(found.state)}")
+
+
+@kernel.command("ssh", context_settings={"ignore_unknown_options": True})
+@click.argument("name", type=KERNEL)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--address", help="Where it is, if it was given an address of its own.")
+@click.option(
+    "--identity", type=click.Path(path_type=Path), help="Private key, instead of ssh's own choice."
+)
+def ssh_kernel(
+    name: str, command: tuple[str, ...], address: str | None, identity: Path | None
+) -> None:
+    """Log in to a kernel, or run a command there.
+
+    Over the link, which this kernel must have too. Images of profile shell have an ssh server if
+    dropbear is installed where they are made; it lets in the keys that the user had then.
+    """
+    import os
+
+    from popcorn.client import Client
+    from popcorn.link import Links
+    from popcorn.ssh import ssh_address, ssh_command
+
+    if address is None:
+        with Client() as client, Links() as links:
+            address = ssh_address(client.node(name), links)
+    line = ssh_command(address, command, identity=None if identity is None else str(identity))
+    sys.stdout.flush()
+    os.execvp(line[0], line)
 
 
 kernel.add_command(dmesg)

@@ -6,7 +6,7 @@ data = build_image("light", release, find_modules(release), busybox.data)
 """
 
 from popcorn.image.cpio import Entry
-from popcorn.image.find import Busybox, find_busybox, find_modules
+from popcorn.image.find import Busybox, find_busybox, find_modules, find_program
 from popcorn.image.initramfs import ImageInfo, ModuleInfo, Profile, build_image, inspect
 
 __all__ = (
@@ -18,5 +18,6 @@ __all__ = (
     "build_image",
     "find_busybox",
     "find_modules",
+    "find_program",
     "inspect",
 )

@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 from popcorn.errors import ImageError
 
-__all__ = ("interpreter", "modinfo")
+__all__ = ("interpreter", "modinfo", "needed")
 
 MAGIC_64_LE = b"\x7fELF\x02\x01"
 EM_X86_64 = 62
+PT_LOAD = 1
+PT_DYNAMIC = 2
 PT_INTERP = 3
+DT_NEEDED = 1
+DT_STRTAB = 5
 HEADER_BYTES = 64
 SECTION_BYTES = 64
 SEGMENT_BYTES = 56
@@ -22,17 +27,48 @@ def interpreter(data: bytes, name: str) -> str:
 
     Raises ImageError if it is no x86_64 ELF file, or cut short.
     """
+    for kind, offset, _, file_size in _segments(data, name):
+        if kind == PT_INTERP:
+            text = data[offset : offset + file_size]
+            return text.rstrip(b"\0").decode("ascii", "replace")
+    return ""
+
+
+def needed(data: bytes, name: str) -> tuple[str, ...]:
+    """Return the names of the shared libraries that a program or a library asks for, in order.
+
+    Raises ImageError if it is no x86_64 ELF file, or cut short.
+    """
+    segments = list(_segments(data, name))
+    offsets, strings = [], None
+    for kind, offset, _, file_size in segments:
+        if kind != PT_DYNAMIC:
+            continue
+        if offset + file_size > len(data):
+            raise _truncated(name)
+        for tag, value in struct.iter_unpack("<qQ", data[offset : offset + file_size // 16 * 16]):
+            if tag == DT_NEEDED:
+                offsets.append(value)
+            elif tag == DT_STRTAB:
+                strings = value
+    if not offsets or strings is None:
+        return ()
+    for kind, offset, address, file_size in segments:
+        if kind == PT_LOAD and address <= strings < address + file_size:
+            table = data[offset + strings - address : offset + file_size]
+            return tuple(table[at:].partition(b"\0")[0].decode("ascii") for at in offsets)
+    raise _truncated(name)
+
+
+def _segments(data: bytes, name: str) -> Iterator[tuple[int, int, int, int]]:
+    """(type, offset, address, bytes in the file) of each."""
     _check(data, name)
     start, size, count = struct.unpack_from("<Q14xHH", data, 0x20)
     for number in range(count):
         at = start + number * size
         if size < SEGMENT_BYTES or at + SEGMENT_BYTES > len(data):
             raise _truncated(name)
-        kind, offset, file_size = struct.unpack_from("<I4xQ16xQ", data, at)
-        if kind == PT_INTERP:
-            text = data[offset : offset + file_size]
-            return text.rstrip(b"\0").decode("ascii", "replace")
-    return ""
+        yield struct.unpack_from("<I4xQQ8xQ", data, at)
 
 
 def modinfo(data: bytes, name: str) -> dict[str, str]:

@@ -16,11 +16,14 @@ from pathlib import Path
 from popcorn.errors import ImageError
 from popcorn.image import elf
 
-__all__ = ("Busybox", "find_busybox", "find_modules")
+__all__ = ("Busybox", "find_busybox", "find_modules", "find_program")
 
 MODULE_ROOTS = (Path("/lib/modules"),)
 # Ours first, then where DKMS puts modules (Debian, Red Hat).
 MODULE_FOLDERS = ("updates/popcorn", "updates/dkms", "extra")
+PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
+# Where a program that was not told otherwise looks, and /lib, which it looks into in the image.
+LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64", "lib")
 BUSYBOX_PATHS = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
 
 
@@ -79,6 +82,33 @@ def find_busybox(paths: Iterable[Path] = BUSYBOX_PATHS) -> Busybox:
         "no static busybox: " + ("; ".join(reasons) or "none is installed"),
         "install busybox-static",
     )
+
+
+def find_program(name: str, root: Path = Path("/")) -> dict[str, bytes]:
+    """Return a program of this machine and all that it takes to run, by path; empty if it lacks.
+
+    ImageError if a shared library is not found.
+    """
+    path = next((p for d in PROGRAM_FOLDERS if (p := root / d / name).is_file()), None)
+    if path is None:
+        return {}
+    files = {f"usr/sbin/{name}": path.read_bytes()}
+    loader = elf.interpreter(files[f"usr/sbin/{name}"], str(path)).lstrip("/")
+    if loader:
+        files[loader] = (root / loader).read_bytes()
+    wanted = list(elf.needed(files[f"usr/sbin/{name}"], str(path)))
+    have = {Path(loader).name}
+    while wanted:
+        library = wanted.pop()
+        if library in have:
+            continue
+        have.add(library)
+        found = next((p for d in LIBRARY_FOLDERS if (p := root / d / library).is_file()), None)
+        if found is None:
+            raise ImageError(f"{path}: its library {library} is not there", "install it again")
+        files[f"lib/{library}"] = found.read_bytes()
+        wanted += elf.needed(files[f"lib/{library}"], str(found))
+    return files
 
 
 def _applets(path: Path) -> tuple[str, ...]:

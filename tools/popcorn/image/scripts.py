@@ -114,6 +114,13 @@ try_ip() {
 	return 1
 }
 
+# Who made the image gets in with his key, and nobody else.
+start_ssh() {
+	[ -x /usr/sbin/dropbear ] || return 0
+	mkdir -p /etc/dropbear /var/run
+	reason=$(/usr/sbin/dropbear -R -s 2>&1) || fail "dropbear: $reason"
+}
+
 load_all() {
 	for module in $(cat /etc/popcorn/modules); do
 		load "$module" || return 1
@@ -127,6 +134,7 @@ try_ip link set lo up
 if load_all; then
 	say "joined as $(hostname)"
 	set_up_link
+	start_ssh
 	if [ -f /etc/popcorn/run ]; then
 		{
 			/etc/popcorn/run 2>&1
