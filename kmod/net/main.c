@@ -166,7 +166,6 @@ static int __init pcn_main_init(void)
 static void __exit pcn_main_exit(void)
 {
 	rtnl_link_unregister(&pcn_main_link_ops);
-	rcu_barrier(); /* learned addresses */
 }
 
 module_init(pcn_main_init);

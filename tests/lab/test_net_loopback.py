@@ -17,7 +17,7 @@ from pathlib import Path
 import net
 import pytest
 
-from guest import ctl
+from popcorn.link import Links
 
 NODES = (0, 1, 2)
 RAW = Path("/sys/module/popcorn_raw/parameters/send")
@@ -41,11 +41,11 @@ def loopback(modules: None) -> Iterator[None]:
     net.sh("modprobe", "popcorn_host")
 
 
-def add(node: int, *options: str) -> None:
+def add(node: int) -> None:
     """A link in a namespace of its own, n0 for node 0."""
     name = f"pop{node}"
-    done = ctl("link", "add", name, "--node", str(node), "--no-address", "--down", *options)
-    assert done.returncode == 0, done.stderr
+    with Links() as links:
+        links.add(name, node=node, addresses=(), up=False)
     net.sh("ip", "netns", "add", f"n{node}")
     net.sh("ip", "link", "set", name, "netns", f"n{node}")
     net.in_netns(f"n{node}", "ip", "address", "add", f"{address(node)}/24", "dev", name)
@@ -131,6 +131,17 @@ def test_third_node_hears_nothing_of_unicast(segment: None) -> None:
     after = net.counters("pop2", "n2")
     for what in ("rx_packets", "rx_filtered", "tx_packets"):
         assert after[what] - before[what] < 5, what
+
+
+def test_changed_address_is_told_to_the_others(segment: None) -> None:
+    assert net.answers(address(1), "n0")
+    net.in_netns("n0", "ip", "link", "set", "pop0", "address", "02:00:00:00:00:42")
+    net.in_netns("n1", "ip", "neigh", "flush", "dev", "pop1")
+    before = net.counters("pop2", "n2")
+    iperf("n1", "n0", address(1))
+    after = net.counters("pop2", "n2")
+    assert after["rx_filtered"] - before["rx_filtered"] < 10
+    assert after["rx_hello"] == before["rx_hello"]
 
 
 def test_carrier_follows_the_peers(segment: None) -> None:
