@@ -76,6 +76,7 @@ def test_core_services_are_listed(client: Client, start: Starter) -> None:
         ("primary", "popcorn.echo", False),
         ("web", "popcorn.control", True),
         ("web", "popcorn.echo", True),
+        ("web", "popcorn.net", False),
     }
 
 
