@@ -471,6 +471,12 @@ int pcn_service_node(const struct pcn_service *service)
 }
 EXPORT_SYMBOL_GPL(pcn_service_node);
 
+void pcn_service_node_name(const struct pcn_service *service, u32 node, char *name, size_t len)
+{
+	strscpy(name, node < PCN_NODES ? service->self->node[node].name : "", len);
+}
+EXPORT_SYMBOL_GPL(pcn_service_node_name);
+
 u32 pcn_service_queues(const struct pcn_service *service, u32 dst)
 {
 	if (dst >= PCN_NODES || !READ_ONCE(service->peer[dst]))

@@ -114,6 +114,15 @@ int pcn_service_place_at(struct pcn_place *place, u32 node);
 int pcn_service_node(const struct pcn_service *service);
 
 /**
+ * pcn_service_node_name() - what a node is called
+ * @service: as registered
+ * @node: node id
+ * @name: set to its name, empty if there is no such node
+ * @len: its room, PCN_SHM_NAME_BYTES for all of it
+ */
+void pcn_service_node_name(const struct pcn_service *service, u32 node, char *name, size_t len);
+
+/**
  * pcn_service_queues() - how many queues there are to a node
  * @service: as registered
  * @dst: node id
