@@ -178,4 +178,24 @@ static inline bool pcn_firmware_says_ram(u64 page)
 #define virtio_transport_consume_skb_sent(skb, consume)	consume_skb(skb)
 #endif
 
+/*
+ * What the tty layer counts in: size_t since "tty: make tty_operations::write()'s count size_t" and its
+ * companions (v6.6); bool for what is on or off since "tty: Convert ->carrier_raised() and callchains to
+ * bool" (v6.3).
+ */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+typedef ssize_t pcn_tty_ssize;
+typedef size_t pcn_tty_size;
+typedef size_t pcn_tty_received;
+#else
+typedef int pcn_tty_ssize;
+typedef int pcn_tty_size;
+typedef int pcn_tty_received;
+#endif
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 3, 0)
+typedef bool pcn_tty_bool;
+#else
+typedef int pcn_tty_bool;
+#endif
+
 #endif

@@ -32,6 +32,9 @@ ulimit -c 0
 
 # No coldplug: what is there already is in devtmpfs, and the daemon is for what comes later.
 if [ -x /lib/systemd/systemd-udevd ]; then
+	# The checkout's rules, as if they were installed.
+	$bb mkdir -p /run/udev/rules.d
+	$bb cp "$LAB_CWD"/udev/*.rules /run/udev/rules.d/
 	/lib/systemd/systemd-udevd --daemon 2>/dev/kmsg &
 	udevd=$!
 fi
