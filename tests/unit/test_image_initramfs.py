@@ -89,6 +89,7 @@ def test_light() -> None:
     assert files["sbin/poweroff"].mode & 0o111
     assert files["sbin/reboot"].mode & 0o111
     assert scripts.RUN not in files
+    assert scripts.TERMINALS not in files
     assert "bin/vi" not in files
 
 
@@ -114,6 +115,7 @@ def test_shell() -> None:
     assert files["bin/["].data == b"busybox"
     assert "etc/passwd" in files
     assert "etc/group" in files
+    assert files[scripts.TERMINALS].mode == stat.S_IFREG | 0o755
     assert stat.S_ISDIR(files["root"].mode)
     # Those have scripts of their own, which a link in bin must not shadow.
     for name in ("poweroff", "reboot", "halt"):
@@ -398,7 +400,7 @@ def test_real_busybox() -> None:
     assert len(inspect(data).files) > 200
 
 
-@pytest.mark.parametrize("script", ["INIT", "POWEROFF", "REBOOT"])
+@pytest.mark.parametrize("script", ["INIT", "POWEROFF", "REBOOT", "TERMINALS_SCRIPT"])
 def test_scripts_are_shell(script: str, tmp_path: Path) -> None:
     path = tmp_path / "script"
     path.write_bytes(getattr(scripts, script))

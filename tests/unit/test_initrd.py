@@ -34,6 +34,14 @@ def module_file(release, note=""):
     )
 
 
+def write_modules(machine):
+    for name in initrd.MODULES:
+        machine.write(
+            f"/lib/modules/{machine.release}/updates/popcorn/{name}.ko",
+            module_file(machine.release),
+        )
+
+
 @pytest.fixture
 def ready(machine):
     """A machine with a module and a busybox for it."""
@@ -41,18 +49,8 @@ def ready(machine):
         pytest.skip("needs busybox-static")
     (machine.root / "bin").mkdir(parents=True)
     (machine.root / "bin/busybox").symlink_to(BUSYBOX)
-    machine.write(
-        f"/lib/modules/{machine.release}/updates/popcorn/popcorn.ko", module_file(machine.release)
-    )
+    write_modules(machine)
     return machine
-
-
-def add_link(machine):
-    """The link's module, which is not needed to join."""
-    machine.write(
-        f"/lib/modules/{machine.release}/updates/popcorn/popcorn_net.ko",
-        module_file(machine.release),
-    )
 
 
 def find(machine, profile="light", cache=None):
@@ -64,15 +62,19 @@ def test_made_for_the_release(ready, tmp_path):
     assert (made.name, made.size) == ("profile light", len(made.data))
     info = image.inspect(made.data)
     assert (info.profile, info.release) == ("light", ready.release)
-    assert [module.name for module in info.modules] == ["popcorn"]
+    assert [module.name for module in info.modules] == list(initrd.MODULES)
 
 
-def test_link_is_in_every_image_that_can_have_it(ready):
-    add_link(ready)
-    made = find(ready)
-    assert [m.name for m in image.inspect(made.data).modules] == ["popcorn", "popcorn_net"]
-    again = make_initrd("light", ready.release, system=ready.system, extra_modules=["popcorn_net"])
-    assert [m.name for m in image.inspect(again.data).modules] == ["popcorn", "popcorn_net"]
+def test_modules_that_are_named_twice_are_in_it_once(ready):
+    made = make_initrd("light", ready.release, system=ready.system, extra_modules=["popcorn_net"])
+    assert [module.name for module in image.inspect(made.data).modules] == list(initrd.MODULES)
+
+
+@pytest.mark.parametrize("absent", initrd.MODULES[1:])
+def test_only_what_joins_is_needed(ready, absent):
+    ready.remove(f"/lib/modules/{ready.release}/updates/popcorn/{absent}.ko")
+    names = [module.name for module in image.inspect(find(ready).data).modules]
+    assert names == [name for name in initrd.MODULES if name != absent]
 
 
 def test_the_cache_is_used(ready, tmp_path, monkeypatch):
@@ -125,9 +127,7 @@ def test_a_cache_that_cannot_be_written_only_costs_time(ready, tmp_path):
 def test_what_is_missing_is_said(machine, tmp_path):
     with pytest.raises(ImageError, match="no module popcorn for 6"):
         find(machine, cache=tmp_path)
-    machine.write(
-        f"/lib/modules/{machine.release}/updates/popcorn/popcorn.ko", module_file(machine.release)
-    )
+    write_modules(machine)
     with pytest.raises(ImageError, match="no static busybox"):
         find(machine, cache=tmp_path)
 

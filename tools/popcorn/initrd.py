@@ -33,6 +33,8 @@ __all__ = (
 
 AUTHORIZED = "root/.ssh/authorized_keys"
 SYSTEM_CACHE = Path("/var/cache/popcorn")
+MODULES = ("popcorn", "popcorn_net", "popcorn_tty")
+"""Modules of every image, in the order of loading; only the first must be there."""
 CACHE_KEEP = 16
 """Images that stay in the cache, the ones used last."""
 
@@ -119,10 +121,11 @@ def make_initrd(
             "give one: --initrd PATH",
         )
     folders = [system.path("/lib/modules")]
-    modules = image.find_modules(release, folders, ("popcorn",))
-    # A kernel joins without its link, too.
-    with contextlib.suppress(ImageError):
-        modules |= image.find_modules(release, folders, ("popcorn_net",))
+    modules = image.find_modules(release, folders, MODULES[:1])
+    # A kernel joins without its link and its terminals, too.
+    for optional in MODULES[1:]:
+        with contextlib.suppress(ImageError):
+            modules |= image.find_modules(release, folders, (optional,))
     modules |= image.find_modules(release, folders, extra_modules)
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])

@@ -124,7 +124,8 @@ def build_image(
     if profile == "shell":
         entries += [
             cpio.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n"),
-            cpio.file("etc/group", b"root:x:0:\n"),
+            cpio.file("etc/group", b"root:x:0:\ntty:x:5:\n"),
+            cpio.file(scripts.TERMINALS, scripts.TERMINALS_SCRIPT, 0o755),
         ]
     if run_script is not None:
         entries.append(cpio.file(scripts.RUN, run_script, 0o755))

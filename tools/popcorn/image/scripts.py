@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-__all__ = ("INIT", "MODULES", "POWEROFF", "REBOOT", "RUN")
+__all__ = ("INIT", "MODULES", "POWEROFF", "REBOOT", "RUN", "TERMINALS", "TERMINALS_SCRIPT")
 
 # Where INIT finds the names of the modules to load, in order, and the user's script.
 MODULES = "etc/popcorn/modules"
 RUN = "etc/popcorn/run"
+TERMINALS = "etc/popcorn/terminals"
 
 INIT = rb"""#!/bin/sh
 # PID 1 of a secondary. Must not end: the kernel would panic.
@@ -135,6 +136,9 @@ if load_all; then
 	say "joined as $(hostname)"
 	set_up_link
 	start_ssh
+	if [ -f /etc/popcorn/terminals ]; then
+		/etc/popcorn/terminals &
+	fi
 	if [ -f /etc/popcorn/run ]; then
 		{
 			/etc/popcorn/run 2>&1
@@ -150,6 +154,27 @@ while :; do
 	sleep 3600 &
 	wait $!
 done
+"""
+
+TERMINALS_SCRIPT = rb"""#!/bin/sh
+# A shell on the first lines to the primary, and a new one when it ends. Whoever reaches them is
+# root there, so nobody is asked for a name. The other lines are free for programs.
+
+serve() {
+	while :; do
+		# getty waits long when it cannot open the line: while the primary lacks the module.
+		state=down
+		read -r state <"/sys/class/tty/$1/popcorn/state"
+		[ "$state" = down ] || getty -L -n -l /bin/sh 0 "$1" linux
+		sleep 1
+	done
+}
+
+cd /root
+for line in ttyPCN0 ttyPCN1 ttyPCN2 ttyPCN3; do
+	serve "$line" &
+done
+wait
 """
 
 # The kernel runs these by name when it is told to stop (orderly_poweroff, orderly_reboot).
