@@ -45,6 +45,7 @@ FILES: Mapping[str, str] = {
     "/sys/class/popcorn": "The nodes, as devices.",
     "/boot/vmlinuz-RELEASE": "Kernel images that are found by their release.",
     "/lib/modules/RELEASE": "Popcorn's modules for a release: the initramfs gets them from here.",
+    "/run/popcorn": "Sockets of those who have a terminal open, for those who look on.",
     "/var/cache/popcorn": "Images that were made by root, the last ones used.",
 }
 
@@ -214,6 +215,26 @@ WORDS: Mapping[str, Words] = {
         arguments={**_NAME, "COMMAND": "What to run there; a login shell by default."},
         exits={EXIT_FAILED: "There is no link, or no such kernel on it; else what ssh ended with."},
         see=("popcornctl-link-add(1)",),
+    ),
+    "console": Words(
+        examples=(
+            (
+                "A shell on a kernel, which has one in images of profile shell:",
+                "popcornctl kernel start web --cpus 2 --memory 256M --profile shell\n"
+                "popcornctl console web",
+            ),
+            (
+                "All that a kernel prints, from its first line on, into a file:",
+                "popcornctl kernel start web --cpus 2 --memory 256M \\\n"
+                "    --append console=ttyPCN0\n"
+                "popcornctl console web --watch --log web.log",
+            ),
+            ("One command:", "echo uptime | popcornctl console web"),
+        ),
+        arguments={"NAME": "The kernel, or the node, by its name or id."},
+        exits={EXIT_FAILED: "The line is in use, cannot be opened, or was hung up."},
+        files=("/run/popcorn",),
+        see=("popcornctl-kernel-start(1)",),
     ),
     "node": Words(),
     "node list": Words(

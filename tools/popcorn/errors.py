@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = (
     "BusyError",
     "ExistsError",
+    "HungUpError",
     "ImageError",
     "KernelRefusedError",
     "ModuleMissingError",
@@ -64,6 +65,10 @@ class BusyError(PopcornError):
 
 class PostmortemError(PopcornError):
     """The memory of another kernel does not hold what was looked for, or not where it should."""
+
+
+class HungUpError(PopcornError):
+    """The other end of a line went away while it was in use."""
 
 
 class TimeoutExpiredError(PopcornError):

@@ -33,6 +33,7 @@ EXIT_INTERRUPTED = 130
     lazy={
         "doctor": ("popcorn.cli.doctor:doctor", "Check whether this machine can run Popcorn."),
         "kernel": ("popcorn.cli.kernel:kernel", "Start, stop, show and examine kernels."),
+        "console": ("popcorn.cli.console:console", "Open a terminal on a kernel."),
         "node": ("popcorn.cli.node:node", "Show the members of the fabric, and set up this one."),
         "channel": ("popcorn.cli.channel:channel", "Show the channels of this kernel."),
         "queue": ("popcorn.cli.queue:queue", "Show the queues of this kernel."),
