@@ -121,9 +121,10 @@ void pcn_tty_console_move(struct pcn_tty_ring *to)
  */
 void pcn_tty_console_init(struct pcn_tty_peer *primary)
 {
-	pcn_console_ring.data = kvmalloc(PCN_TTY_RING_BYTES, GFP_KERNEL);
+	pcn_console_ring.data = kvmalloc(PCN_TTY_LOG_BYTES, GFP_KERNEL);
 	if (!pcn_console_ring.data)
 		return;
+	pcn_console_ring.size = PCN_TTY_LOG_BYTES;
 	pcn_console_peer = primary;
 	init_irq_work(&pcn_console_work, pcn_tty_console_send);
 	register_console(&pcn_console);
@@ -141,5 +142,5 @@ void pcn_tty_console_exit(void)
 	WRITE_ONCE(pcn_console_line, NULL);
 	pcn_console_peer = NULL;
 	kvfree(pcn_console_ring.data);
-	pcn_console_ring.data = NULL;
+	memset(&pcn_console_ring, 0, sizeof(pcn_console_ring));
 }

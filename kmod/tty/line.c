@@ -112,7 +112,7 @@ static bool pcn_tty_line_pump(struct pcn_tty_line *line)
 			break;
 		freed = true;
 	}
-	return freed && pcn_tty_ring_len(&line->tx) <= PCN_TTY_RING_BYTES / 2;
+	return freed && pcn_tty_ring_len(&line->tx) <= line->tx.size / 2;
 }
 
 /**
@@ -251,7 +251,7 @@ static bool pcn_tty_line_take(struct pcn_tty_line *line, u32 len)
 /* Under rx_lock: throws away what is more than a line that nobody reads keeps. */
 static bool pcn_tty_line_keep(struct pcn_tty_line *line)
 {
-	u32 max = pcn_tty_line_is_terminal(line) ? PCN_TTY_KEEP_BYTES : 0;
+	u32 max = pcn_tty_line_is_terminal(line) && line->rx.size ? line->rx.size - PCN_TTY_WINDOW : 0;
 	u32 len = pcn_tty_ring_len(&line->rx), untaken = len - line->rx_kept;
 
 	if (len > max)
@@ -590,6 +590,7 @@ static void pcn_tty_line_size_work(struct work_struct *work)
  */
 int pcn_tty_line_prepare(struct pcn_tty_line *line)
 {
+	u32 rx_bytes = line->nr || !pcn_tty_line_is_terminal(line) ? PCN_TTY_RING_BYTES : PCN_TTY_LOG_BYTES;
 	u8 *tx = NULL, *rx = NULL;
 	int ret = 0;
 
@@ -598,7 +599,7 @@ int pcn_tty_line_prepare(struct pcn_tty_line *line)
 	if (line->rx.data)
 		goto out;
 	tx = kvmalloc(PCN_TTY_RING_BYTES, GFP_KERNEL);
-	rx = kvmalloc(PCN_TTY_RING_BYTES, GFP_KERNEL);
+	rx = kvmalloc(rx_bytes, GFP_KERNEL);
 	if (!tx || !rx) {
 		kvfree(tx);
 		kvfree(rx);
@@ -607,9 +608,11 @@ int pcn_tty_line_prepare(struct pcn_tty_line *line)
 	}
 	spin_lock_irq(&line->tx_lock);
 	line->tx.data = tx;
+	line->tx.size = PCN_TTY_RING_BYTES;
 	spin_unlock_irq(&line->tx_lock);
 	spin_lock_irq(&line->rx_lock);
 	line->rx.data = rx;
+	line->rx.size = rx_bytes;
 	spin_unlock_irq(&line->rx_lock);
 	pcn_tty_line_say(line, PCN_TTY_CREDIT);
 out:
@@ -702,6 +705,6 @@ void pcn_tty_line_free(struct pcn_tty_line *line)
 	cancel_work_sync(&line->size_work);
 	kvfree(line->tx.data);
 	kvfree(line->rx.data);
-	line->tx.data = NULL;
-	line->rx.data = NULL;
+	memset(&line->tx, 0, sizeof(line->tx));
+	memset(&line->rx, 0, sizeof(line->rx));
 }

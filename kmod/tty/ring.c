@@ -17,12 +17,12 @@
  */
 u32 pcn_tty_ring_put(struct pcn_tty_ring *ring, const void *from, u32 len)
 {
-	u32 at = ring->in & (PCN_TTY_RING_BYTES - 1), first;
+	u32 at = ring->in & (ring->size - 1), first;
 
 	len = min(len, pcn_tty_ring_room(ring));
 	if (!len)
 		return 0;
-	first = min_t(u32, len, PCN_TTY_RING_BYTES - at);
+	first = min_t(u32, len, ring->size - at);
 	memcpy(ring->data + at, from, first);
 	memcpy(ring->data, from + first, len - first);
 	ring->in += len;
@@ -39,12 +39,12 @@ u32 pcn_tty_ring_put(struct pcn_tty_ring *ring, const void *from, u32 len)
  */
 u32 pcn_tty_ring_peek(const struct pcn_tty_ring *ring, void *to, u32 len)
 {
-	u32 at = ring->out & (PCN_TTY_RING_BYTES - 1), first;
+	u32 at = ring->out & (ring->size - 1), first;
 
 	len = min(len, pcn_tty_ring_len(ring));
 	if (!len)
 		return 0;
-	first = min_t(u32, len, PCN_TTY_RING_BYTES - at);
+	first = min_t(u32, len, ring->size - at);
 	memcpy(to, ring->data + at, first);
 	memcpy(to + first, ring->data, len - first);
 	return len;
@@ -59,8 +59,8 @@ u32 pcn_tty_ring_peek(const struct pcn_tty_ring *ring, void *to, u32 len)
  */
 const u8 *pcn_tty_ring_front(const struct pcn_tty_ring *ring, u32 *len)
 {
-	u32 at = ring->out & (PCN_TTY_RING_BYTES - 1);
+	u32 at = ring->out & (ring->size - 1);
 
-	*len = min_t(u32, pcn_tty_ring_len(ring), PCN_TTY_RING_BYTES - at);
+	*len = min_t(u32, pcn_tty_ring_len(ring), ring->size - at);
 	return ring->data + at;
 }

@@ -12,20 +12,21 @@
 #include "popcorn.h"
 #include "wire.h"
 
-#define PCN_TTY_RING_BYTES	(64 << 10)	/* a power of two, and room for the two below */
-#define PCN_TTY_KEEP_BYTES	(32 << 10)	/* that a closed terminal keeps */
+/* Powers of two, and more than PCN_TTY_WINDOW; what a closed terminal keeps is the difference. */
+#define PCN_TTY_RING_BYTES	(64 << 10)
+#define PCN_TTY_LOG_BYTES	(256 << 10)	/* where a kernel's own messages may wait */
 #define PCN_TTY_NODE_MINORS	(POPCORN_NODES_MAX * PCN_TTY_LINES)
-
-static_assert(PCN_TTY_KEEP_BYTES + PCN_TTY_WINDOW <= PCN_TTY_RING_BYTES);
 
 /**
  * struct pcn_tty_ring - bytes that wait
- * @data: PCN_TTY_RING_BYTES, or NULL as long as nobody needs it
+ * @data: NULL as long as nobody needs it
+ * @size: its bytes, a power of two; 0 without
  * @in: bytes that were put in, ever
  * @out: bytes that were taken out, ever
  */
 struct pcn_tty_ring {
 	u8 *data;
+	u32 size;
 	u32 in;
 	u32 out;
 };
@@ -37,7 +38,7 @@ static inline u32 pcn_tty_ring_len(const struct pcn_tty_ring *ring)
 
 static inline u32 pcn_tty_ring_room(const struct pcn_tty_ring *ring)
 {
-	return ring->data ? PCN_TTY_RING_BYTES - pcn_tty_ring_len(ring) : 0;
+	return ring->size - pcn_tty_ring_len(ring);
 }
 
 u32 pcn_tty_ring_put(struct pcn_tty_ring *ring, const void *from, u32 len);
