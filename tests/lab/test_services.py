@@ -76,7 +76,9 @@ def test_core_services_are_listed(client: Client, start: Starter) -> None:
         ("primary", "popcorn.echo", False),
         ("web", "popcorn.control", True),
         ("web", "popcorn.echo", True),
+        # Those are in every image, and not loaded here.
         ("web", "popcorn.net", False),
+        ("web", "popcorn.tty", False),
     }
 
 
