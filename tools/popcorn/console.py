@@ -36,6 +36,7 @@ from popcorn.sysfs import System
 
 __all__ = (
     "LINES",
+    "START_SECONDS",
     "Action",
     "End",
     "Escape",
@@ -56,6 +57,9 @@ OWN_MINORS = 128
 """Device numbers from here on are the other ends of loopback lines."""
 
 RUN_DIRECTORY = Path("/run/popcorn")
+
+START_SECONDS = 5.0
+"""How long a kernel that has joined may take to load popcorn_tty."""
 
 CHUNK_BYTES = 65536
 BACKLOG_BYTES = 65536
@@ -106,20 +110,27 @@ def find_lines(system: System | None = None) -> tuple[Line, ...]:
     return tuple(sorted(found, key=lambda line: (line.node_id, line.number)))
 
 
-def find_line(node_id: int, name: str, number: int, system: System | None = None) -> Line:
+def find_line(
+    node_id: int, name: str, number: int, system: System | None = None, *, wait: float = 0.0
+) -> Line:
     """Line `number` to the node `node_id`, called `name` in errors.
 
-    NotFoundError if there is no such line, or if the other kernel is not at its end.
+    A kernel that has just started needs a moment to load the module: `wait` is how long it may
+    take, in seconds. NotFoundError if there is no such line, or the other kernel is not at its end.
     """
     if not 0 <= number < LINES:
         raise NotFoundError(f"there is no line {number} to '{name}'", f"lines are 0 to {LINES - 1}")
-    for line in find_lines(system):
-        if (line.node_id, line.number) == (node_id, number) and line.state != "down":
-            return line
-    raise NotFoundError(
-        f"kernel '{name}' has no terminals",
-        "load popcorn_tty there; images that were made without it lack it",
-    )
+    deadline = time.monotonic() + wait
+    while True:
+        for line in find_lines(system):
+            if (line.node_id, line.number) == (node_id, number) and line.state != "down":
+                return line
+        if time.monotonic() >= deadline:
+            raise NotFoundError(
+                f"kernel '{name}' has no terminals",
+                "load popcorn_tty there; images that were made without it lack it",
+            )
+        time.sleep(0.05)
 
 
 class End(Enum):

@@ -141,14 +141,16 @@ def console(name: str, number: int, watch: bool, log_path: Path | None, quiet: f
     of it is sent as it is, and nothing is an escape.
     """
     from popcorn.client import Client
-    from popcorn.console import find_line
+    from popcorn.console import START_SECONDS, find_line
     from popcorn.errors import HungUpError
+    from popcorn.models import NodeState
 
     log = _Log(log_path)
     terminal = _Terminal(sys.stdin.fileno())
     with Client() as client:
         node = client.node(name)
-        line = find_line(node.id, node.name, number)
+        wait = START_SECONDS if node.state == NodeState.UP else 0.0
+        line = find_line(node.id, node.name, number, wait=wait)
         try:
             _run(line, terminal, log, watch, quiet)
         except HungUpError as error:
