@@ -75,7 +75,7 @@ fmt: setup ## Put the Python code into its canonical form
 	$(VENV)/ruff format .
 
 .PHONY: modules
-modules: setup ## Build the kernel modules for KERNELS (default: 6.1)
+modules: setup build/popcorn-agent ## Build the kernel modules for KERNELS (default: 6.1)
 	$(SETUP) modules $(KERNELS)
 
 .PHONY: gen
@@ -93,7 +93,7 @@ FISH = /etc/fish/completions
 PIP = $(PYTHON) -m pip --quiet --disable-pip-version-check
 
 .PHONY: install
-install: setup ## Install popcornctl, its manual and the modules for RELEASE, the running kernel
+install: setup build/popcorn-agent ## Install popcornctl, its manual and the modules for RELEASE, the running kernel
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || \
 		{ echo "install: needs root; or install below a directory: make install DESTDIR=DIRECTORY" >&2; exit 1; }
 	@if ! [ -e "$(KDIR)/Makefile" ]; then \
@@ -116,6 +116,7 @@ install: setup ## Install popcornctl, its manual and the modules for RELEASE, th
 	$(PIP) install --root-user-action=ignore --break-system-packages --no-build-isolation --no-deps \
 		$(if $(DESTDIR),--ignore-installed --no-warn-script-location --root="$(abspath $(DESTDIR))") .
 	install -D -m 644 -t "$(DESTDIR)/lib/modules/$(RELEASE)/updates/popcorn" build/install/*.ko
+	install -D -m 755 -t "$(DESTDIR)/usr/local/lib/popcorn" build/popcorn-agent
 	@# What is for one machine only. Debian's fish does not look into /usr/local by itself.
 	$(if $(DESTDIR),,install -D -m 644 -t $(FISH) tools/popcorn/cli/shell/popcornctl.fish)
 	$(if $(DESTDIR),,depmod $(RELEASE))
@@ -134,6 +135,7 @@ uninstall: ## Remove what install installed, for all kernels
 		depmod "$$release" || exit 1; \
 	done
 	rm -f $(FISH)/popcornctl.fish
+	rm -rf /usr/local/lib/popcorn
 	rm -rf /var/cache/popcorn
 	@! [ -d /sys/module/popcorn ] || \
 		echo "the modules stay loaded until you reboot, or: modprobe -r popcorn_host popcorn"
@@ -144,8 +146,13 @@ setup: ## Install what building and testing need
 
 .PHONY: clean
 clean: ## Remove what was built; fetched kernels and root file systems stay (they are in build/ too)
-	rm -rf build/modules build/lab build/bin build/install build/lib build/bdist.*
+	rm -rf build/modules build/lab build/bin build/popcorn-agent build/install build/lib build/bdist.*
 	find . -name __pycache__ -not -path './build/*' -prune -exec rm -rf {} +
+
+# What runs commands on other kernels, for their images: static, as nothing else is there.
+build/popcorn-agent: agent/agent.c
+	@mkdir -p $(@D)
+	$(CC) -Wall -Wextra -O2 -static -s -o $@ $<
 
 # The command of the checkout, as an installed one would be called.
 build/bin/popcornctl: Makefile

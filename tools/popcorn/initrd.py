@@ -23,6 +23,8 @@ from popcorn.errors import ImageError
 from popcorn.sysfs import System
 
 __all__ = (
+    "AGENT",
+    "MODULES",
     "Initrd",
     "authorized_keys",
     "cache_directory",
@@ -35,6 +37,8 @@ AUTHORIZED = "root/.ssh/authorized_keys"
 SYSTEM_CACHE = Path("/var/cache/popcorn")
 MODULES = ("popcorn", "popcorn_net", "popcorn_tty")
 """Modules of every image, in the order of loading; only the first must be there."""
+AGENT = "sbin/popcorn-agent"
+"""Where images of profile shell have what runs commands for `kernel exec`, if it was built."""
 CACHE_KEEP = 16
 """Images that stay in the cache, the ones used last."""
 
@@ -130,10 +134,10 @@ def make_initrd(
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"
-    ssh = _ssh(system) if profile == "shell" else {}
+    files = {**_agent(), **_ssh(system)} if profile == "shell" else {}
     kept = None
     if cache is not None:
-        kept = cache / f"{_key(profile, release, {**modules, **ssh}, box, run_script)}.img"
+        kept = cache / f"{_key(profile, release, {**modules, **files}, box, run_script)}.img"
         with contextlib.suppress(OSError):
             data = kept.read_bytes()
             os.utime(kept)
@@ -141,7 +145,7 @@ def make_initrd(
     chosen: image.Profile = "shell" if profile == "shell" else "light"
     extra = [
         image.Entry(path, stat.S_IFREG | (0o600 if path == AUTHORIZED else 0o755), content)
-        for path, content in ssh.items()
+        for path, content in files.items()
     ]
     data = image.build_image(
         chosen, release, modules, box.data, run_script, applets=box.applets, extra=extra
@@ -150,6 +154,12 @@ def make_initrd(
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             _keep(kept, data)
     return Initrd.of(name, data)
+
+
+def _agent() -> dict[str, bytes]:
+    """What runs commands, by path; empty if it was not built."""
+    agent = image.find_agent()
+    return {} if agent is None else {AGENT: agent}
 
 
 def _ssh(system: System) -> dict[str, bytes]:

@@ -6,7 +6,7 @@ data = build_image("light", release, find_modules(release), busybox.data)
 """
 
 from popcorn.image.cpio import Entry
-from popcorn.image.find import Busybox, find_busybox, find_modules, find_program
+from popcorn.image.find import Busybox, find_agent, find_busybox, find_modules, find_program
 from popcorn.image.initramfs import ImageInfo, ModuleInfo, Profile, build_image, inspect
 
 __all__ = (
@@ -16,6 +16,7 @@ __all__ = (
     "ModuleInfo",
     "Profile",
     "build_image",
+    "find_agent",
     "find_busybox",
     "find_modules",
     "find_program",

@@ -16,7 +16,7 @@ from pathlib import Path
 from popcorn.errors import ImageError
 from popcorn.image import elf
 
-__all__ = ("Busybox", "find_busybox", "find_modules", "find_program")
+__all__ = ("Busybox", "find_agent", "find_busybox", "find_modules", "find_program")
 
 MODULE_ROOTS = (Path("/lib/modules"),)
 # Ours first, then where DKMS puts modules (Debian, Red Hat).
@@ -25,6 +25,12 @@ PROGRAM_FOLDERS = ("usr/sbin", "usr/bin", "sbin", "bin")
 # Where a program that was not told otherwise looks, and /lib, which it looks into in the image.
 LIBRARY_FOLDERS = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64", "lib")
 BUSYBOX_PATHS = (Path("/bin/busybox"), Path("/usr/bin/busybox"))
+# That of a checkout, as `make modules` builds it, then where `make install` and packages put it.
+AGENT_PATHS = (
+    Path(__file__).resolve().parents[3] / "build/popcorn-agent",
+    Path("/usr/local/lib/popcorn/popcorn-agent"),
+    Path("/usr/lib/popcorn/popcorn-agent"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,16 @@ def find_modules(
                 path = known.get(needed, _UNKNOWN).path
                 found[needed] = _find_module(needed, release, folders, path)
     return found
+
+
+def find_agent(paths: Iterable[Path] = AGENT_PATHS) -> bytes | None:
+    """Return the agent that runs commands there, which must be static; None if there is none."""
+    for path in paths:
+        with contextlib.suppress(OSError, ImageError):
+            data = path.read_bytes()
+            if not elf.interpreter(data, str(path)):
+                return data
+    return None
 
 
 def find_busybox(paths: Iterable[Path] = BUSYBOX_PATHS) -> Busybox:

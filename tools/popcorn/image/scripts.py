@@ -158,7 +158,8 @@ done
 
 TERMINALS_SCRIPT = rb"""#!/bin/sh
 # A shell on the first lines to the primary, and a new one when it ends. Whoever reaches them is
-# root there, so nobody is asked for a name. The other lines are free for programs.
+# root there, so nobody is asked for a name. On lines 6 and 7 commands are run for `popcornctl
+# kernel exec`; 4 and 5 are free for programs.
 
 serve() {
 	while :; do
@@ -174,6 +175,10 @@ cd /root
 for line in ttyPCN0 ttyPCN1 ttyPCN2 ttyPCN3; do
 	serve "$line" &
 done
+if [ -x /sbin/popcorn-agent ]; then
+	popcorn-agent /dev/ttyPCN6 &
+	popcorn-agent /dev/ttyPCN7 &
+fi
 wait
 """
 
