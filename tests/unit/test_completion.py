@@ -93,7 +93,19 @@ def test_bash_completes_every_command(environment: dict[str, str]) -> None:
 
     assert bash(environment, "") == list(cli.lazy)
     assert bash(environment, "k") == ["kernel"]
-    every = ["dmesg", "dump", "kill", "list", "plan", "show", "ssh", "start", "stop", "wait"]
+    every = [
+        "dmesg",
+        "dump",
+        "exec",
+        "kill",
+        "list",
+        "plan",
+        "show",
+        "ssh",
+        "start",
+        "stop",
+        "wait",
+    ]
     assert bash(environment, "kernel", "") == every
     assert bash(environment, "--json", "kernel", "st") == ["start", "stop"]
     assert bash(environment, "nothing", "") == list(cli.lazy)

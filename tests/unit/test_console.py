@@ -81,6 +81,12 @@ def test_lines_that_are_not(lines, node, number, words):
         find_line(node, "web", number, lines.system)
 
 
+def test_a_line_may_take_a_moment(lines):
+    timer = threading.Timer(0.3, lines.write, ("/sys/class/tty/ttyPCN15/popcorn/state", "open"))
+    timer.start()
+    assert find_line(1, "web", 7, lines.system, wait=10).state == "open"
+
+
 def test_without_the_module(machine):
     with pytest.raises(ModuleMissingError, match="popcorn_tty") as caught:
         find_lines(machine.system)
@@ -260,6 +266,7 @@ def ctl(module, lines, far, monkeypatch, tmp_path, capfd):
     monkeypatch.setattr(client, "Client", lambda: real(module.transport))
     monkeypatch.setattr(console, "System", lambda: lines.system)
     monkeypatch.setattr(console, "RUN_DIRECTORY", tmp_path)
+    monkeypatch.setattr(console, "START_SECONDS", 0.0)
     monkeypatch.setattr(console, "_socket_path", lambda line, directory: tmp_path / "line.sock")
     (lines.root / "dev").mkdir(exist_ok=True)
     (lines.root / "dev/ttyPCN8").symlink_to(line.device)
@@ -275,6 +282,7 @@ def ctl(module, lines, far, monkeypatch, tmp_path, capfd):
         return code, out, err
 
     run.master = master
+    run.capture = capfd
     return run
 
 
@@ -300,3 +308,38 @@ def test_refusals(ctl, words, code, text):
     found, _, err = ctl(*words)
     assert found == code
     assert text in err
+
+
+# popcornctl kernel exec
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (("web",), 2, "COMMAND"),
+        (("web", "--"), 2, "COMMAND"),
+        (("nobody", "--", "true"), 1, "no node 'nobody'"),
+        (("web", "--", "true"), 1, "'web' has no terminals"),  # line 7 is down
+    ],
+)
+def test_exec_refusals(ctl, words, code, text):
+    found = main(["kernel", "exec", *words])
+    assert found == code
+    assert text in ctl.capture.readouterr().err
+
+
+def test_exec_passes_words_and_status_on(ctl, lines, monkeypatch):
+    lines.write("/sys/class/tty/ttyPCN15/popcorn/state", "open\n")
+    seen = []
+
+    def execute(found, words, **options):
+        seen.append(([line.number for line in found], words, options["source"]))
+        options["output"](b"out\n")
+        options["error"](b"err\n")
+        return 42
+
+    monkeypatch.setattr("popcorn.execute.execute", execute)
+    assert main(["kernel", "exec", "-n", "web", "--", "ls", "-n", "--", "x"]) == 42
+    assert main(["kernel", "exec", "-n", "web", "ls", "--json"]) == 42
+    assert seen == [([7, 6], ("ls", "-n", "--", "x"), None), ([7, 6], ("ls", "--json"), None)]
+    assert ctl.capture.readouterr() == ("out\nout\n", "err\nerr\n")

@@ -138,6 +138,24 @@ WORDS: Mapping[str, Words] = {
         examples=(("End a kernel that does not answer:", "popcornctl kernel kill web"),),
         arguments=_NAME,
     ),
+    "kernel exec": Words(
+        examples=(
+            ("How long has it been up?", "popcornctl kernel exec web -- uptime"),
+            (
+                "Bring a file over, and look whether it arrived:",
+                "popcornctl kernel exec web -- sh -c 'cat > /tmp/job' < job\n"
+                "popcornctl kernel exec -n web -- sha256sum /tmp/job",
+            ),
+        ),
+        arguments={
+            **_NAME,
+            "COMMAND": "The command and its words. No shell reads them but the one here.",
+        },
+        exits={
+            EXIT_FAILED: "The command's own status; or it was not run, and standard error says why."
+        },
+        see=("popcornctl-console(1)",),
+    ),
     "kernel list": Words(
         examples=(
             ("All kernels:", "popcornctl kernel list"),

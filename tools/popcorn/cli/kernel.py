@@ -13,6 +13,7 @@ import click
 from popcorn.cli.base import ADDRESS, CPULIST, KERNEL, SECONDS, SIZE, Group, settings
 from popcorn.cli.dmesg import dmesg
 from popcorn.cli.dump import dump
+from popcorn.cli.execute import exec_command
 from popcorn.cli.output import Progress, pairs, print_json, table
 from popcorn.units import format_cpulist, format_duration, format_size
 
@@ -425,3 +426,4 @@ def ssh_kernel(
 
 kernel.add_command(dmesg)
 kernel.add_command(dump)
+kernel.add_command(exec_command)
