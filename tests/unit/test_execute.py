@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -86,7 +87,8 @@ def given(data):
     source, give = os.pipe()
 
     def write():
-        with os.fdopen(give, "wb") as file:
+        # A command may end before it has read everything.
+        with contextlib.suppress(BrokenPipeError), os.fdopen(give, "wb") as file:
             file.write(data)
 
     threading.Thread(target=write, daemon=True).start()
