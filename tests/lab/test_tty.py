@@ -95,8 +95,7 @@ def console(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[byte
 
 def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> None:
     assert "popcorn_net" not in Path("/proc/modules").read_text()
-    names = {path.name for path in Path("/dev/popcorn/web").iterdir()}
-    assert names == {f"tty{n}" for n in range(8)}
+    wait_until(lambda: all(Path(f"/dev/popcorn/web/tty{n}").exists() for n in range(8)))
     first = Terminal("web")
     first.resize(24, 80)
     first.expect(b"connected to line 0 to 'web'")
@@ -105,11 +104,10 @@ def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> N
     assert "24 80" in first.ask("stty size")
     first.resize(50, 132)
     assert "50 132" in first.ask("sleep 1; stty size")
-    first.send(b"trap 'echo w''inch' WINCH; sleep 60\n")
-    time.sleep(1)
+    # Spelled so that the echo of the command is not taken for what it prints.
+    first.send(b'sh -c \'trap "echo w\\inch" WINCH; echo re""ady; sleep 60 & wait\'\n')
+    first.expect(b"ready")
     first.resize(30, 100)
-    time.sleep(1)
-    first.send(b"\x03")
     first.expect(b"winch")
     assert "web" in first.ask("hostname")
 
@@ -155,7 +153,7 @@ def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> N
     assert "line 0 to 'web' was hung up: kernel 'web' is killed" in words
     done = console("web")
     assert done.returncode == 1 and b"web" in done.stderr
-    assert not Path("/dev/popcorn/web").exists()
+    wait_until(lambda: not Path("/dev/popcorn/web").exists())
 
     # And comes back.
     client.kernel_del(shell.id)

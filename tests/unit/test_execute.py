@@ -35,19 +35,25 @@ def program(tmp_path_factory):
 
 
 @pytest.fixture
-def line(program):
-    """A line with the agent at its other end, which is what a pty's master is to a line."""
+def line(program, request):
+    """A line with the agent at its other end, which is what a pty's master is to a line.
+
+    With a parameter, what comes in the first so many seconds is thrown away: nobody is there yet.
+    """
     master, slave = pty.openpty()
     tty.setraw(slave)
     here, there = pty.openpty()
     tty.setraw(there)
     stop = threading.Event()
+    since = time.monotonic() + getattr(request, "param", 0.0)
 
     # Two ptys back to back: each program gets a slave, as each end of a line is a tty.
     def carry(source, target):
         while not stop.is_set():
             try:
-                os.write(target, os.read(source, 4096))
+                data = os.read(source, 4096)
+                if time.monotonic() >= since:
+                    os.write(target, data)
             except OSError:
                 return
 
@@ -97,6 +103,11 @@ def given(data):
 
 def test_streams_apart_and_status(line):
     assert run(line, "sh", "-c", "echo out; echo err >&2; exit 3") == (3, b"out\n", b"err\n")
+
+
+@pytest.mark.parametrize("line", [1.5], indirect=True)
+def test_an_agent_that_comes_late(line):
+    assert run(line, "echo", "here") == (0, b"here\n", b"")
 
 
 def test_words_are_words(line):

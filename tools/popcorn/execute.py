@@ -33,6 +33,8 @@ WORDS_BYTES = 128 << 10
 INPUT_BYTES = 32 << 10
 """Standard input that may be under way."""
 
+AGAIN_SECONDS = 0.3
+
 _HEAD = struct.Struct("<BxH")
 
 
@@ -120,20 +122,27 @@ class _Session:
         self._in = bytearray()
 
     def begin(self, seconds: float = 10.0) -> None:
-        """Find the beginning: what is left of an earlier conversation is skipped."""
+        """Find the beginning: what is left of an earlier conversation is skipped.
+
+        What is sent before the agent has opened its end is thrown away there, so this asks again
+        and again; whatever comes before the command begins anew, and does no harm.
+        """
         cookie = os.urandom(16)
-        self._out += bytes(FRAME_BYTES + _HEAD.size)
-        self._put(b"H", cookie)
         wanted = _HEAD.pack(ord("H"), len(cookie)) + cookie
         deadline = time.monotonic() + seconds
+        again = 0.0
         while wanted not in self._in:
-            left = deadline - time.monotonic()
-            if left <= 0:
+            now = time.monotonic()
+            if now >= deadline:
                 raise LostError(
                     f"nobody answers on line {self._line.number} to '{self._line.name}'",
                     "images of profile shell have an agent there",
                 )
-            self._poll([], left)
+            if now >= again and not self._out:
+                again = now + AGAIN_SECONDS
+                self._out += bytes(FRAME_BYTES + _HEAD.size)
+                self._put(b"H", cookie)
+            self._poll([], min(AGAIN_SECONDS, deadline - now))
         del self._in[: self._in.index(wanted) + len(wanted)]
 
     def command(self, name: str, data: bytes, seconds: float = 10.0) -> None:
