@@ -241,6 +241,9 @@ static bool pcn_tty_line_take(struct pcn_tty_line *line, u32 len)
 	u32 untaken = READ_ONCE(line->rx_told) - PCN_TTY_WINDOW;
 
 	WRITE_ONCE(line->rx_taken, line->rx_taken + len);
+	/* There is no place yet for what it would allow: pcn_tty_line_prepare() tells. */
+	if (!line->rx.size)
+		return false;
 	if (line->sync && line->rx_kept == pcn_tty_ring_len(&line->rx)) {
 		line->sync = false;
 		return true;
