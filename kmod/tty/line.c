@@ -633,6 +633,7 @@ void pcn_tty_line_begin(struct pcn_tty_line *line)
 {
 	unsigned long flags;
 	u8 hangup;
+	u32 max;
 
 	spin_lock_irqsave(&line->rx_lock, flags);
 	hangup = line->hangup;
@@ -647,14 +648,18 @@ void pcn_tty_line_begin(struct pcn_tty_line *line)
 	line->tx_taken = 0;
 	line->tx.out = line->tx.in;
 	line->due = BIT(PCN_TTY_MODEM);
-	if (line->rx.data)
-		line->due |= BIT(PCN_TTY_CREDIT);
-	if (line->size.ws_row || line->size.ws_col)
-		line->due |= BIT(PCN_TTY_SIZE);
 	spin_unlock_irqrestore(&line->tx_lock, flags);
 
 	spin_lock_irqsave(&line->rx_lock, flags);
-	/* A terminal may still show what the one before said. */
+	max = line->rx.size ? line->rx.size - PCN_TTY_WINDOW : 0;
+	/* Who changes these from here on says so, and that is not forgotten any more. */
+	if (line->rx.size)
+		set_bit(PCN_TTY_CREDIT, &line->due);
+	if (line->size.ws_row || line->size.ws_col)
+		set_bit(PCN_TTY_SIZE, &line->due);
+	/* A terminal may still show what the one before said, as far as that leaves room for a window. */
+	if (pcn_tty_ring_len(&line->rx) > max)
+		line->rx.out = line->rx.in - max;
 	line->rx_kept = pcn_tty_ring_len(&line->rx);
 	line->rx_received = 0;
 	line->rx_taken = 0;
