@@ -86,21 +86,20 @@ static int pcn_tty_line_send_data(struct pcn_tty_line *line, u32 len)
 	return len;
 }
 
-/* Under tx_lock. Returns true if there is room for more to be written. */
-static bool pcn_tty_line_pump(struct pcn_tty_line *line)
+/* Under tx_lock. */
+static void pcn_tty_line_pump(struct pcn_tty_line *line)
 {
-	bool freed = false;
 	u32 kind, len;
 
 	if (!READ_ONCE(line->peer->up))
-		return false;
+		return;
 	while (line->due) {
 		kind = __ffs(line->due);
 		/* Taken back first: who sets it again while this is sent wants it sent again. */
 		clear_bit(kind, &line->due);
 		if (pcn_tty_line_send_message(line, kind)) {
 			set_bit(kind, &line->due);
-			return false; /* there will be room, or nobody to send to */
+			return; /* there will be room, or nobody to send to */
 		}
 	}
 	for (;;) {
@@ -110,9 +109,7 @@ static bool pcn_tty_line_pump(struct pcn_tty_line *line)
 			   (u32)PCN_TTY_CHUNK_BYTES);
 		if (!len || line->stopped || pcn_tty_line_send_data(line, len) < 0)
 			break;
-		freed = true;
 	}
-	return freed && pcn_tty_ring_len(&line->tx) <= line->tx.size / 2;
 }
 
 /**
@@ -125,7 +122,9 @@ void pcn_tty_line_send(struct pcn_tty_line *line)
 	bool wake;
 
 	spin_lock_irqsave(&line->tx_lock, flags);
-	wake = pcn_tty_line_pump(line);
+	pcn_tty_line_pump(line);
+	/* Also when nothing went: who wrote an echo may have sent all before, and woke nobody. */
+	wake = line->tx.size && pcn_tty_ring_len(&line->tx) <= line->tx.size / 2;
 	spin_unlock_irqrestore(&line->tx_lock, flags);
 	/* Not under the lock: a line discipline may write from here. */
 	if (wake)
