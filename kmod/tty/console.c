@@ -135,12 +135,18 @@ void pcn_tty_console_init(struct pcn_tty_peer *primary)
  */
 void pcn_tty_console_exit(void)
 {
+	u8 *data;
+
 	if (!pcn_console_peer)
 		return;
 	unregister_console(&pcn_console);
 	irq_work_sync(&pcn_console_work);
 	WRITE_ONCE(pcn_console_line, NULL);
 	pcn_console_peer = NULL;
-	kvfree(pcn_console_ring.data);
+	/* Its line may just be taking from it. */
+	raw_spin_lock_irq(&pcn_console_lock);
+	data = pcn_console_ring.data;
 	memset(&pcn_console_ring, 0, sizeof(pcn_console_ring));
+	raw_spin_unlock_irq(&pcn_console_lock);
+	kvfree(data);
 }
