@@ -21,6 +21,7 @@ import pytest
 from guest import Starter, release_all
 from popcorn import Client
 from popcorn.models import Kernel
+from stress import SOAK
 from ttys import MIB, attribute, in_background, modprobe, noise, wait_until
 
 
@@ -195,7 +196,7 @@ def test_bad_input(client: Client, start: Starter) -> None:
         modprobe("-r", "popcorn_tty")
 
 
-def test_ten_mib_each_way_through_two_kernels(
+def test_megabytes_each_way_through_two_kernels(
     client: Client, module: None, start: Starter, run_image: Callable[[str], Path], tmp_path: Path
 ) -> None:
     image = run_image(
@@ -205,7 +206,7 @@ def test_ten_mib_each_way_through_two_kernels(
         """
     )
     start("web", initrd=image)
-    data = noise(10 * MIB)
+    data = noise((100 if SOAK else 4) * MIB)
     wait_until(lambda: attribute(12, "state") == "open")
     result: list[subprocess.CompletedProcess[bytes]] = []
     paste = in_background(lambda: result.append(console("web", "--line", "4", given=data)))
