@@ -22,7 +22,7 @@ from guest import Starter, release_all
 from popcorn import Client
 from popcorn.models import Kernel
 from stress import SOAK
-from ttys import MIB, attribute, in_background, modprobe, noise, wait_until
+from ttys import MIB, attribute, in_background, is_open, modprobe, noise, wait_until
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_megabytes_each_way_through_two_kernels(
     )
     start("web", initrd=image)
     data = noise((100 if SOAK else 4) * MIB)
-    wait_until(lambda: attribute(12, "state") == "open")
+    wait_until(lambda: is_open(12))
     result: list[subprocess.CompletedProcess[bytes]] = []
     paste = in_background(lambda: result.append(console("web", "--line", "4", given=data)))
     other = Terminal("web", "--line", "1")

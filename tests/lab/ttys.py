@@ -79,5 +79,13 @@ def attribute(index: int, name: str) -> str:
     return (SYSFS / f"ttyPCN{index}" / "popcorn" / name).read_text().strip()
 
 
+def is_open(index: int) -> bool:
+    """Whether the other end is; the device may not be there yet."""
+    try:
+        return attribute(index, "state") == "open"
+    except FileNotFoundError:
+        return False
+
+
 def noise(count: int) -> bytes:
     return os.urandom(MIB) * (count // MIB) if count >= MIB else os.urandom(count)
