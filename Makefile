@@ -93,7 +93,7 @@ FISH = /etc/fish/completions
 PIP = $(PYTHON) -m pip --quiet --disable-pip-version-check
 
 .PHONY: install
-install: setup build/popcorn-agent ## Install popcornctl, its manual and the modules for RELEASE, the running kernel
+install: setup ## Install popcornctl, its manual and the modules for RELEASE, the running kernel
 	@[ -n "$(DESTDIR)" ] || [ "$$(id -u)" = 0 ] || \
 		{ echo "install: needs root; or install below a directory: make install DESTDIR=DIRECTORY" >&2; exit 1; }
 	@if ! [ -e "$(KDIR)/Makefile" ]; then \
@@ -104,6 +104,8 @@ install: setup build/popcorn-agent ## Install popcornctl, its manual and the mod
 		[ -z "$$found" ] || echo "hint: for another one: make install RELEASE=..., headers are here for $$found"; \
 		exit 1; \
 	fi >&2
+	@# Here, so that a refusal comes before anything is built.
+	@$(MAKE) --no-print-directory build/popcorn-agent
 	@# From build/lib, pip would install what is gone from the source, too.
 	rm -rf build/install build/lib build/bdist.* && cp -a kmod build/install
 	$(MAKE) -C build/install KDIR="$(abspath $(KDIR))" PCN_VERSION=$(VERSION) modules
