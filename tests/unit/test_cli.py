@@ -80,6 +80,7 @@ def run_python(code, **more):
         ["kernel", "--help"],
         ["kernel", "start", "--help"],
         ["node", "-h"],
+        ["metrics", "--help"],
     ],
 )
 def test_help_imports_nothing_heavy(arguments):
@@ -88,6 +89,7 @@ def test_help_imports_nothing_heavy(arguments):
         "from popcorn.cli import main\n"
         f"code = main({arguments!r})\n"
         "heavy = {'pyroute2', 'pyudev', 'bcc', 'asyncio', 'popcorn.client', 'popcorn.boot'}\n"
+        "heavy.add('prometheus_client')\n"
         "print(sorted(heavy & set(sys.modules)), file=sys.stderr)\n"
         "sys.exit(code)\n"
     )
@@ -141,6 +143,7 @@ def test_the_commands_that_are_promised():
         "ping",
         "image build",
         "image inspect",
+        "metrics",
         "monitor",
         "completion",
     }

@@ -40,7 +40,12 @@ def importers(module):
 
 
 @pytest.mark.parametrize(
-    ("module", "only"), [("pyroute2", {"netlink.py", "rtnl.py"}), ("pyudev", {"udev.py"})]
+    ("module", "only"),
+    [
+        ("pyroute2", {"netlink.py", "rtnl.py"}),
+        ("pyudev", {"udev.py"}),
+        ("prometheus_client", {"metrics.py"}),
+    ],
 )
 def test_one_module_knows_it(module, only):
     assert importers(module) == only

@@ -384,6 +384,18 @@ WORDS: Mapping[str, Words] = {
         examples=(("What is in it?", "popcornctl image inspect --files job.img"),),
         arguments={"FILE": "The image to look at."},
     ),
+    "metrics": Words(
+        examples=(
+            ("What is counted?", "popcornctl metrics"),
+            (
+                "For node_exporter, where Debian's package looks:",
+                "popcornctl metrics \\\n"
+                "    --textfile /var/lib/prometheus/node-exporter/popcorn.prom",
+            ),
+        ),
+        exits={EXIT_FAILED: "It cannot be asked or written; the file is as it was."},
+        see=("popcornctl-channel-list(1)", "popcornctl-node-latency(1)"),
+    ),
     "monitor": Words(
         examples=(
             ("Kernels as they come and go, with the time:", "popcornctl monitor --type kernel -t"),

@@ -41,6 +41,10 @@ EXIT_INTERRUPTED = 130
         "link": ("popcorn.cli.link:link", "Make and show the network between the kernels."),
         "ping": ("popcorn.cli.ping:ping", "Measure round trips to a node."),
         "image": ("popcorn.cli.image:image", "Build and inspect initramfs images."),
+        "metrics": (
+            "popcorn.cli.metrics:metrics",
+            "Print metrics of the kernels as OpenMetrics text.",
+        ),
         "monitor": ("popcorn.cli.monitor:monitor", "Print events as they come."),
         "trace": ("popcorn.cli.trace:trace", "Trace what the kernels do, with eBPF."),
         "completion": ("popcorn.cli.completion:completion", "Print a shell completion script."),
