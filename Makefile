@@ -128,6 +128,8 @@ uninstall: ## Remove what install installed, for all kernels
 	@[ -z "$(DESTDIR)" ] || \
 		{ echo "uninstall: what is below DESTDIR is removed with it" >&2; exit 1; }
 	@[ "$$(id -u)" = 0 ] || { echo "uninstall: needs root" >&2; exit 1; }
+	@! systemctl is-enabled popcorn-metrics.timer >/dev/null 2>&1 || \
+		systemctl disable $$([ ! -d /run/systemd/system ] || echo --now) popcorn-metrics.timer
 	$(PIP) uninstall --yes --root-user-action=ignore --break-system-packages popcorn
 	@for modules in /lib/modules/*/updates/popcorn; do \
 		[ -d "$$modules" ] || continue; \

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import configparser
 import errno
 import json
 import math
 import os
+import re
 import resource
+import shlex
+import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -20,6 +25,9 @@ from popcorn import client as client_module
 from popcorn.cli import main
 from popcorn.models import KernelState, LatencyStage, NodeState, label
 from popcorn.uapi.netlink_gen import LATENCY_BUCKETS, Cmd
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "monitoring"
 
 LATENCY = "popcorn_message_latency_seconds"
 
@@ -475,3 +483,145 @@ def test_without_prometheus_client(ctl, module, monkeypatch, tmp_path):
     assert (code, out) == (1, "")
     assert err.startswith("popcornctl: prometheus_client is not available to this Python (")
     assert "hint: apt-get install python3-prometheus-client" in err
+
+
+# what is made of them
+
+DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text("utf-8"))
+PANELS = DASHBOARD["panels"]
+VARIABLES = {item["name"]: item for item in DASHBOARD["templating"]["list"]}
+TARGETS = [
+    pytest.param(target["expr"], target["legendFormat"], id=f"{panel['title']}-{target['refId']}")
+    for panel in PANELS
+    for target in panel.get("targets", ())
+]
+#: What Prometheus adds to everything.
+SCRAPED = {"instance", "job"}
+
+
+@pytest.fixture
+def known(filed):
+    """Values of each label of each name in the file."""
+    found = {}
+    for name, *labels in samples(parse_prometheus(filed)):
+        for label_name, value in labels:
+            found.setdefault(name, {}).setdefault(label_name, set()).add(value)
+    return found
+
+
+def check_selectors(expression, known):
+    """Names, labels and values of an expression; returns the labels of each of its metrics."""
+    found = []
+    for name, matchers in re.findall(r"\b(popcorn_\w+)(?:\{([^}]*)\})?", expression):
+        assert name in known, f"{name} is not exported"
+        for matcher in filter(None, re.split(r",\s*", matchers)):
+            key, value = re.fullmatch(r'(\w+)=~?"(.*)"', matcher).groups()
+            assert key in {*known[name], *SCRAPED}, f"{name} has no label {key}"
+            if "$" not in value:
+                assert set(value.split("|")) <= known[name][key], matcher
+        found.append({*known[name], *SCRAPED})
+    assert found, expression
+    return found
+
+
+@pytest.mark.parametrize(("expression", "legend"), TARGETS)
+def test_the_dashboard_asks_for_what_there_is(known, expression, legend):
+    grouped = [set(re.split(r",\s*", by)) for by in re.findall(r"by \(([^)]*)\)", expression)]
+    labels = check_selectors(re.sub(r"by \([^)]*\)", "", expression), known)
+    for by in grouped:
+        assert all(by <= has for has in labels), by
+    left = set.intersection(*(grouped or labels))
+    assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= left
+    variables = set(re.findall(r"\$(\w+)", expression)) - {"__rate_interval"}
+    assert variables <= set(VARIABLES)
+    assert 'instance=~"$instance"' in expression
+
+
+def test_the_variables_of_the_dashboard(known):
+    for variable in VARIABLES.values():
+        if variable["type"] == "query":
+            query = variable["definition"]
+            assert variable["query"]["query"] == query
+            selector, name = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
+            assert all(name in labels for labels in check_selectors(selector, known))
+    assert VARIABLES["datasource"]["type"] == "datasource"
+
+
+def test_the_dashboard_shows_its_panels_side_by_side():
+    assert len({panel["id"] for panel in PANELS}) == len(PANELS) > 20
+    taken = set()
+    for panel in PANELS:
+        at = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(at["x"], at["x"] + at["w"])
+            for y in range(at["y"], at["y"] + at["h"])
+        }
+        assert not taken & cells and at["x"] + at["w"] <= 24, panel["title"]
+        taken |= cells
+        assert panel["title"] and (panel["type"] == "row" or panel["description"])
+        refs = [target["refId"] for target in panel.get("targets", ())]
+        assert len(set(refs)) == len(refs)
+
+
+def test_the_dashboard_has_histograms_and_every_counter_that_should_stay_small():
+    text = json.dumps(PANELS)
+    for name in ("full", "rejected_messages", "doorbells", "answered_calls"):
+        assert f"popcorn_channel_{name}_total" in text
+    for stage in STAGES.values():
+        assert f'stage=\\"{stage}\\"' in text
+
+
+def unit(name):
+    """A unit's sections."""
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.optionxform = str
+    parser.read_string((MONITORING / name).read_text("utf-8"))
+    return parser
+
+
+def test_the_service_runs_right_usage(ctl, busy, tmp_path):
+    service = unit("popcorn-metrics.service")["Service"]
+    path = tmp_path / "popcorn.prom"
+    program, *words = service["ExecStart"].replace("${TEXTFILE}", str(path)).split()
+    assert program == "popcornctl"
+    assert ctl(*words) == (0, "", "")
+    assert path.exists()
+    assert service["Environment"].startswith("TEXTFILE=/") and "$" not in service["Environment"]
+
+
+@pytest.mark.parametrize(("result", "stays"), [("success", True), ("exit-code", False)])
+def test_the_service_leaves_no_old_metrics(tmp_path, result, stays):
+    path = tmp_path / "popcorn.prom"
+    path.write_text("old\n")
+    command = shlex.split(unit("popcorn-metrics.service")["Service"]["ExecStopPost"])
+    environment = {**os.environ, "SERVICE_RESULT": result, "TEXTFILE": str(path)}
+    for _ in range(2):
+        subprocess.run(command, env=environment, check=True)
+    assert path.exists() == stays
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_likes_the_units(tmp_path):
+    # What it runs need not be installed here.
+    for name in ("popcorn-metrics.service", "popcorn-metrics.timer"):
+        text = (MONITORING / name).read_text("utf-8")
+        (tmp_path / name).write_text(text.replace("ExecStart=popcornctl", "ExecStart=/bin/true"))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *sorted(tmp_path.iterdir())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_installed_of_them():
+    places = configparser.ConfigParser(interpolation=None)
+    places.read(ROOT / "setup.cfg")
+    installed = {
+        place: [ROOT / name for name in names.split()]
+        for place, names in places["options.data_files"].items()
+    }
+    assert installed["lib/systemd/system"] == sorted(MONITORING.glob("popcorn-metrics.*"))
+    assert installed["share/popcorn"] == [MONITORING / "grafana-dashboard.json"]
