@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_prometheus
 
@@ -625,3 +626,34 @@ def test_what_is_installed_of_them():
     }
     assert installed["lib/systemd/system"] == sorted(MONITORING.glob("popcorn-metrics.*"))
     assert installed["share/popcorn"] == [MONITORING / "grafana-dashboard.json"]
+
+
+DOCS = (ROOT / "docs/metrics.md").read_text("utf-8")
+
+
+def test_the_documentation_has_every_metric_with_its_labels(known):
+    rows = {
+        name: set(re.findall(r"`(\w+)`", labels))
+        for name, labels in re.findall(r"^\| `(popcorn_\w+)` \| ([^|]*)\|", DOCS, re.M)
+    }
+    exported = {}
+    for name, labels in known.items():
+        plain = re.sub(f"({LATENCY})_(bucket|count|sum)", r"\1", name)
+        ids = {label_name for label_name in labels if label_name.endswith("_id")}
+        exported.setdefault(plain, set()).update(set(labels) - ids - {"le"})
+    assert rows == exported
+
+
+def test_the_example_of_the_documentation_is_real(shown):
+    (example,) = re.findall(r"^```\n(# HELP .*?)^```", DOCS, re.M | re.S)
+    assert set(example.splitlines()) <= set(shown.splitlines())
+
+
+def test_the_expressions_of_the_documentation(known):
+    (rules,) = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.M | re.S)
+    rules = [rule for group in yaml.safe_load(rules)["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules) == 5
+    (questions,) = re.findall(r"^```\n(# messages in.*?)^```", DOCS, re.M | re.S)
+    asked = [line for line in questions.splitlines() if line and not line.startswith("#")]
+    for expression in [*asked, *(rule["expr"] for rule in rules if "popcorn_" in rule["expr"])]:
+        check_selectors(re.sub(r"by \([^)]*\)", "", expression), known)
