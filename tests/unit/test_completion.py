@@ -118,6 +118,7 @@ def test_bash_completes_options_and_values(environment: dict[str, str]) -> None:
     assert bash(environment, "completion", "") == ["bash", "zsh", "fish"]
     start = ("kernel", "start", "web")
     assert bash(environment, *start, "--initrd", "/bo") == ["compopt -o default"]
+    assert bash(environment, "metrics", "--textfile", "/va") == ["compopt -o default"]
 
 
 @needs("bash")
