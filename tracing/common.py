@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, Self
 
 from popcorn.client import Client
 from popcorn.errors import (
@@ -22,14 +22,18 @@ from popcorn.errors import (
     PopcornError,
 )
 from popcorn.models import Bucket
+from popcorn.units import parse_cpulist
 
 __all__ = (
+    "FIGURES",
     "SERVICES",
     "Limits",
     "LogHistogram",
     "Machine",
+    "Times",
     "UsageError",
     "check",
+    "cpu_numbers",
     "loaded",
     "machine",
     "missed_events",
@@ -42,6 +46,8 @@ __all__ = (
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 MODULES = Path("/lib/modules")
 KHEADERS = Path("/sys/kernel/kheaders.tar.xz")
+LOCKDOWN = Path("/sys/kernel/security/lockdown")
+POSSIBLE = Path("/sys/devices/system/cpu/possible")
 
 #: Services of the core (enum pcn_service_id in kmod/include/popcorn.h); others go by number.
 SERVICES = {0: "control", 1: "echo"}
@@ -122,6 +128,7 @@ def check(
     tracefs: Sequence[Path] = TRACEFS,
     modules: Path = MODULES,
     kheaders: Path = KHEADERS,
+    lockdown: Path = LOCKDOWN,
 ) -> None:
     """Say what a trace of `events` (tracepoint of subsystem popcorn to its fields) would fail for.
 
@@ -131,6 +138,11 @@ def check(
     """
     if os.geteuid() != 0:
         raise PermissionDeniedError("tracing needs root", "run it with sudo")
+    if lockdown.exists() and "[confidentiality]" in lockdown.read_text():
+        raise PermissionDeniedError(
+            "the kernel is locked down (confidentiality): nothing may be traced",
+            "boot without lockdown=confidentiality",
+        )
     base = next((path / "events" for path in tracefs if (path / "events").is_dir()), None)
     if base is None:
         raise PopcornError("tracefs is not mounted", f"mount -t tracefs nodev {tracefs[0]}")
@@ -184,6 +196,11 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
         yield program
     finally:
         program.cleanup()
+
+
+def cpu_numbers(path: Path = POSSIBLE) -> tuple[int, ...]:
+    """The CPUs whose values a per-CPU map has, in its order."""
+    return parse_cpulist(path.read_text().strip())
 
 
 def missed_events(program: Any) -> int:
@@ -284,6 +301,39 @@ def _run(command: Sequence[str], output: IO[str] | None) -> int:
 
 # histograms
 
+#: Shares that a report tells beside the least and the greatest time: name in JSON to share.
+FIGURES: Mapping[str, float] = {"median_ns": 0.5, "p99_ns": 0.99, "p999_ns": 0.999}
+
+
+class Times(Protocol):
+    """Times in nanoseconds that were counted, by whatever source."""
+
+    @property
+    def count(self) -> int:
+        """How many."""
+
+    @property
+    def minimum(self) -> int:
+        """The least; 0 without any."""
+
+    @property
+    def maximum(self) -> int:
+        """The greatest; 0 without any."""
+
+    @property
+    def mean(self) -> int | None:
+        """The average; None without any, and if the source does not tell."""
+
+    def percentile(self, share: float) -> int | None:
+        """About what `share` (0 to 1) of all do not exceed; None without any."""
+
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The rows of a histogram."""
+
+    @classmethod
+    def merged(cls, parts: Iterable[Self]) -> Self:
+        """All `parts` as one."""
+
 
 @dataclass(frozen=True)
 class LogHistogram:
@@ -299,7 +349,7 @@ class LogHistogram:
     slots: tuple[int, ...] = ()
 
     @classmethod
-    def merged(cls, parts: Iterable[LogHistogram]) -> LogHistogram:
+    def merged(cls, parts: Iterable[Self]) -> Self:
         """All of `parts`, e.g. those of the CPUs, as one. The parts have equally many slots."""
         filled = [part for part in parts if part.count]
         if not filled:

@@ -11,7 +11,7 @@
  * program that runs at the sending of another message. A raw one is skipped only when it interrupts
  * itself, and that is counted (recursion_misses in the program's fdinfo).
  */
-#define FLOWS_MAX 128	/* 16 nodes, 8 services */
+#define FLOWS_MAX 256	/* 8 nodes, 4 queues, 8 services */
 #define SLOTS 40	/* powers of two of nanoseconds; the last one takes all above 9 minutes */
 
 enum stage_id {
@@ -32,6 +32,7 @@ enum counter_id {
 struct flow {
 	u32 src;
 	u32 dst;
+	u32 queue;
 	u32 service;
 };
 
@@ -125,6 +126,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 	struct flow flow = {
 		.src = ctx->args[0],
 		.dst = ctx->args[1],
+		.queue = ctx->args[2],
 		.service = ctx->args[4],
 	};
 	u64 stamp_queued = ctx->args[6], stamp_doorbell = ctx->args[7], stamp_irq = ctx->args[8];
@@ -158,6 +160,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
 	struct flow flow = {
 		.src = ctx->args[0],
 		.dst = ctx->args[1],
+		.queue = ctx->args[2],
 		.service = ctx->args[4],
 	};
 	struct departures *departures, none = {};

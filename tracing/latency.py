@@ -8,17 +8,23 @@ runs in the sender.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from popcorn.errors import ModuleMissingError, NotFoundError, PopcornError
 from popcorn_tracing.common import (
+    FIGURES,
     Limits,
     LogHistogram,
     Machine,
+    Times,
+    UsageError,
     check,
+    cpu_numbers,
     loaded,
     machine,
     missed_events,
@@ -28,7 +34,19 @@ from popcorn_tracing.common import (
     wait,
 )
 
-__all__ = ("EVENTS", "STAGES", "Arrivals", "Departures", "Options", "Report", "Stage", "run")
+__all__ = (
+    "BY",
+    "EVENTS",
+    "STAGES",
+    "Arrivals",
+    "Departures",
+    "Options",
+    "Report",
+    "Row",
+    "Stage",
+    "View",
+    "run",
+)
 
 SOURCE = Path(__file__).with_suffix(".bpf.c")
 
@@ -60,9 +78,27 @@ STAGES = (
     "queued-delivered",
 )
 
+#: What a report can be broken down by: the key of a row in JSON, but for the stage itself.
+BY = ("stage", "channel", "service", "cpu")
+
 #: Indices of enum counter_id in the BPF program.
 DELIVERED = 0
 UNRECORDED = 1
+
+
+@dataclass(frozen=True)
+class View:
+    """What of a report is shown: a row for each of `by` (one of BY) and each of `stages`."""
+
+    by: str = "stage"
+    stages: tuple[str, ...] = STAGES
+
+    def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise UsageError(f"cannot break down by '{self.by}'", f"known: {', '.join(BY)}")
+        for name in self.stages:
+            if name not in STAGES:
+                raise UsageError(f"there is no stage '{name}'", f"known: {', '.join(STAGES)}")
 
 
 @dataclass(frozen=True)
@@ -75,6 +111,7 @@ class Options:
     node: str | None = None
     service: str | None = None
     tsc_khz: int | None = None
+    view: View = View()
 
 
 @dataclass(frozen=True)
@@ -86,14 +123,15 @@ class Stage:
     """
 
     name: str
-    times: LogHistogram
+    times: Times
     backwards: int = 0
 
     @classmethod
     def merged(cls, name: str, parts: Iterable[Stage]) -> Stage:
-        """The stage over all `parts`."""
+        """The stage over all `parts`, which are of one source."""
         listed = list(parts)
-        times = LogHistogram.merged(part.times for part in listed)
+        kind = type(listed[0].times) if listed else LogHistogram
+        times = kind.merged(part.times for part in listed)
         return cls(name, times, sum(part.backwards for part in listed))
 
     def to_json(self) -> dict[str, Any]:
@@ -105,8 +143,7 @@ class Stage:
             "backwards": self.backwards,
             "min_ns": self.times.minimum if some else None,
             "mean_ns": self.times.mean,
-            "median_ns": self.times.percentile(0.5),
-            "p99_ns": self.times.percentile(0.99),
+            **{key: self.times.percentile(share) for key, share in FIGURES.items()},
             "max_ns": self.times.maximum if some else None,
             "histogram": [
                 {"low_ns": b.low, "high_ns": b.high, "count": b.count} for b in self.times.buckets()
@@ -116,20 +153,25 @@ class Stage:
 
 @dataclass(frozen=True)
 class Departures:
-    """Messages of one service that this kernel sent from node `src` to node `dst`."""
+    """Messages of one service that went from node `src` to node `dst` through one queue.
+
+    `service` and `bytes` are None if the source does not tell.
+    """
 
     src: int
     dst: int
-    service: int
+    queue: int
+    service: int | None
     messages: int
-    bytes: int
+    bytes: int | None
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
         return {
             "src": self.src,
             "dst": self.dst,
-            "service": service_name(self.service),
+            "queue": self.queue,
+            "service": None if self.service is None else service_name(self.service),
             "messages": self.messages,
             "bytes": self.bytes,
         }
@@ -137,13 +179,50 @@ class Departures:
 
 @dataclass(frozen=True)
 class Arrivals(Departures):
-    """Messages that were delivered to this kernel, and how long their stages took."""
+    """Messages that were delivered, and how long their stages took.
 
-    stages: tuple[Stage, ...]
+    `cpus` has the stages by the CPU that delivered, None for CPUs that the source does not tell.
+    """
+
+    cpus: Mapping[int | None, tuple[Stage, ...]]
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages over all CPUs."""
+        return _merged(self.cpus.values())
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
         return {**super().to_json(), "stages": [stage.to_json() for stage in self.stages]}
+
+
+def _merged(parts: Iterable[tuple[Stage, ...]]) -> tuple[Stage, ...]:
+    """Stage by stage over all `parts`."""
+    listed = list(parts)
+    return tuple(
+        Stage.merged(name, [stages[index] for stages in listed])
+        for index, name in enumerate(STAGES)
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stage of a channel (source, destination, queue), a service or a CPU.
+
+    `of` is what it is broken down by: empty when that is the stage alone.
+    """
+
+    of: tuple[int, ...]
+    stage: Stage
+
+    def to_json(self, by: str) -> dict[str, Any]:
+        """Stable JSON form."""
+        key: Any = self.of[0] if self.of else None
+        if by == "channel":
+            key = dict(zip(("src", "dst", "queue"), self.of, strict=True))
+        elif by == "service":
+            key = service_name(key)
+        return {by: key, **self.stage.to_json()}
 
 
 @dataclass(frozen=True)
@@ -151,7 +230,7 @@ class Report:
     """All that was seen in the `seconds` since the trace began.
 
     `doorbells` counts those that this kernel rang, by (source, destination). `missed` events are in
-    no other number here.
+    no other number here. `unseen` are the stages that the source cannot see.
     """
 
     here: Machine
@@ -160,6 +239,9 @@ class Report:
     queued: tuple[Departures, ...] = ()
     doorbells: Mapping[tuple[int, int], int] = field(default_factory=dict)
     missed: int = 0
+    view: View = View()
+    source: str = "bpf"
+    unseen: tuple[str, ...] = ()
 
     @property
     def nr_queued(self) -> int:
@@ -168,25 +250,52 @@ class Report:
 
     @property
     def nr_delivered(self) -> int:
-        """Messages that were delivered to this kernel."""
+        """Messages that were delivered."""
         return sum(flow.messages for flow in self.delivered)
 
     def stages(self) -> tuple[Stage, ...]:
         """The stages over all senders and services."""
+        return _merged(flow.stages for flow in self.delivered)
+
+    def rows(self) -> tuple[Row, ...]:
+        """What the view asks for: each stage, or each of each channel, service or CPU."""
+        groups: dict[tuple[int, ...], list[tuple[Stage, ...]]] = {}
+        if self.view.by == "stage":
+            groups[()] = []
+        for flow in self.delivered:
+            for cpu, stages in flow.cpus.items():
+                groups.setdefault(self._group(flow, cpu), []).append(stages)
+        shown = set(self.view.stages) - set(self.unseen)
         return tuple(
-            Stage.merged(name, (flow.stages[index] for flow in self.delivered))
-            for index, name in enumerate(STAGES)
+            Row(of, stage)
+            for of in sorted(groups)
+            for stage in _merged(groups[of])
+            if stage.name in shown
         )
+
+    def _group(self, flow: Arrivals, cpu: int | None) -> tuple[int, ...]:
+        if self.view.by == "channel":
+            return flow.src, flow.dst, flow.queue
+        if self.view.by == "service" and flow.service is not None:
+            return (flow.service,)
+        if self.view.by == "cpu" and cpu is not None:
+            return (cpu,)
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
+        by = self.view.by
         return {
             "node": self.here.node_id,
             "tsc_khz": self.here.tsc_khz,
             "seconds": round(self.seconds, 3),
+            "source": self.source,
+            "unseen": list(self.unseen),
             "messages": {"queued": self.nr_queued, "delivered": self.nr_delivered},
             "missed": self.missed,
             "stages": [stage.to_json() for stage in self.stages()],
+            "by": by,
+            "rows": [] if by == "stage" else [row.to_json(by) for row in self.rows()],
             "delivered": [flow.to_json() for flow in self.delivered],
             "queued": [flow.to_json() for flow in self.queued],
             "doorbells": [
@@ -199,40 +308,50 @@ class Report:
 # from BPF maps
 
 
-def _stage(name: str, cells: Iterable[Any]) -> Stage:
-    """One stage from the values that each CPU has of it (struct stage)."""
-    parts = [
-        Stage(
-            name,
-            LogHistogram(cell.count, cell.total, cell.min, cell.max, tuple(cell.slots)),
-            cell.backwards,
+def _stage(name: str, cell: Any) -> Stage:
+    """One stage from the value that a CPU has of it (struct stage)."""
+    times = LogHistogram(cell.count, cell.total, cell.min, cell.max, tuple(cell.slots))
+    return Stage(name, times, cell.backwards)
+
+
+def _stages(cell: Any) -> tuple[Stage, ...]:
+    """What one CPU counted (struct arrivals)."""
+    return tuple(_stage(name, cell.stages[index]) for index, name in enumerate(STAGES))
+
+
+def read(
+    program: Any,
+    here: Machine,
+    seconds: float,
+    view: View = View(),
+    numbers: tuple[int, ...] | None = None,
+) -> Report:
+    """What the maps of the loaded BPF program hold now. `numbers` are those of the CPUs in them."""
+    ids = cpu_numbers() if numbers is None else numbers
+    delivered = [
+        Arrivals(
+            key.src,
+            key.dst,
+            key.queue,
+            key.service,
+            sum(cell.messages for cell in cells),
+            sum(cell.bytes for cell in cells),
+            {cpu: _stages(cell) for cpu, cell in zip(ids, cells, strict=False) if cell.messages},
         )
-        for cell in cells
+        for key, cells in program["delivered"].items()
     ]
-    return Stage.merged(name, parts)
-
-
-def read(program: Any, here: Machine, seconds: float) -> Report:
-    """What the maps of the loaded BPF program hold now."""
-    delivered = []
-    for key, cpus in program["delivered"].items():
-        stages = tuple(
-            _stage(name, [cpu.stages[index] for cpu in cpus]) for index, name in enumerate(STAGES)
-        )
-        messages = sum(cpu.messages for cpu in cpus)
-        size = sum(cpu.bytes for cpu in cpus)
-        delivered.append(Arrivals(key.src, key.dst, key.service, messages, size, stages))
     queued = [
         Departures(
             key.src,
             key.dst,
+            key.queue,
             key.service,
-            sum(cpu.messages for cpu in cpus),
-            sum(cpu.bytes for cpu in cpus),
+            sum(cell.messages for cell in cells),
+            sum(cell.bytes for cell in cells),
         )
-        for key, cpus in program["queued"].items()
+        for key, cells in program["queued"].items()
     ]
-    doorbells = {(key.src, key.dst): sum(cpus) for key, cpus in program["doorbells"].items()}
+    doorbells = {(key.src, key.dst): sum(cells) for key, cells in program["doorbells"].items()}
     missed = missed_events(program) + program["counters"].sum(UNRECORDED).value
     return Report(
         here,
@@ -241,11 +360,24 @@ def read(program: Any, here: Machine, seconds: float) -> Report:
         tuple(sorted(queued, key=_order)),
         doorbells,
         missed,
+        view,
     )
 
 
-def _order(flow: Departures) -> tuple[int, int, int]:
-    return flow.src, flow.dst, flow.service
+def _order(flow: Departures) -> tuple[int, int, int, int]:
+    return flow.src, flow.dst, flow.queue, -1 if flow.service is None else flow.service
+
+
+@contextlib.contextmanager
+def _or_fabric() -> Iterator[None]:
+    """Where BPF does not go, say what else would."""
+    try:
+        yield
+    except (ModuleMissingError, NotFoundError, UsageError):
+        raise
+    except PopcornError as error:
+        error.hint += "; or without BPF, with less detail: --source fabric"
+        raise
 
 
 def run(
@@ -266,18 +398,21 @@ def run(
     defines: dict[str, int] = {}
     if options.service is not None:
         defines["ONLY_SERVICE"] = service_id(options.service)
-    check(EVENTS)
+    with _or_fabric():
+        check(EVENTS)
     here = machine(options.tsc_khz)
     defines["TSC_KHZ"] = here.tsc_khz
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
-    with loaded(SOURCE, defines) as program:
+    with contextlib.ExitStack() as stack:
+        with _or_fabric():
+            program = stack.enter_context(loaded(SOURCE, defines))
         begin = time.monotonic()
         end = "" if limits.command else ", Ctrl-C ends it"
         ready(f"tracing the latency of messages{end}")
         return wait(
             limits,
-            lambda: show(read(program, here, time.monotonic() - begin)),
+            lambda: show(read(program, here, time.monotonic() - begin, options.view)),
             lambda: int(program["counters"].sum(DELIVERED).value),
             output,
         )

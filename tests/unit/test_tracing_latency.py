@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from popcorn.cli import main
+from popcorn.cli import trace as cli_trace
 from popcorn.errors import ModuleMissingError, NotFoundError, PermissionDeniedError, PopcornError
 from popcorn.models import Bucket
 from popcorn_tracing import common, latency
@@ -227,8 +229,8 @@ class FakeProgram(dict):
     """bcc's BPF object with maps as dicts."""
 
     def __init__(self, misses: int) -> None:
-        flow = SimpleNamespace(src=1, dst=0, service=1)
-        back = SimpleNamespace(src=0, dst=1, service=1)
+        flow = SimpleNamespace(src=1, dst=0, queue=0, service=1)
+        back = SimpleNamespace(src=0, dst=1, queue=2, service=1)
         sent = [SimpleNamespace(messages=3, bytes=48), SimpleNamespace(messages=4, bytes=64)]
         super().__init__(
             delivered={_key(flow): [cpu(5, 100), cpu(0, 1), cpu(2, 3000)]},
@@ -245,7 +247,11 @@ def _key(item: SimpleNamespace):
     return type("Key", (), dict(vars(item)))()
 
 
-REPORT = latency.read(FakeProgram(0), HERE, 1.5)
+def read(by: str) -> latency.Report:
+    return latency.read(FakeProgram(0), HERE, 1.5, latency.View(by), (0, 1, 4))
+
+
+REPORT = read("stage")
 
 
 def test_reading_merges_the_cpus() -> None:
@@ -264,9 +270,13 @@ def test_json_is_stable() -> None:
         "node",
         "tsc_khz",
         "seconds",
+        "source",
+        "unseen",
         "messages",
         "missed",
         "stages",
+        "by",
+        "rows",
         "delivered",
         "queued",
         "doorbells",
@@ -282,11 +292,54 @@ def test_json_is_stable() -> None:
         929,
     )
     assert stage["backwards"] == 7
-    assert found["queued"] == [{"src": 0, "dst": 1, "service": "echo", "messages": 7, "bytes": 112}]
+    assert found["queued"] == [
+        {"src": 0, "dst": 1, "queue": 2, "service": "echo", "messages": 7, "bytes": 112}
+    ]
+    assert (found["source"], found["unseen"]) == ("bpf", [])
+    assert (found["by"], found["rows"]) == ("stage", [])
     assert found["doorbells"] == [{"src": 0, "dst": 1, "count": 7}]
     assert found["delivered"][0]["stages"] == found["stages"]
     empty = latency.Report(HERE, 0.1).to_json()["stages"][0]
     assert (empty["count"], empty["min_ns"], empty["median_ns"]) == (0, None, None)
+
+
+@pytest.mark.parametrize(
+    ("by", "of"),
+    [
+        ("channel", [({"src": 1, "dst": 0, "queue": 0}, 7)]),
+        ("service", [("echo", 7)]),
+        ("cpu", [(0, 5), (4, 2)]),
+    ],
+)
+def test_breaking_down(by: str, of: list) -> None:
+    found = read(by).to_json()
+    assert found["stages"] == REPORT.to_json()["stages"]
+    assert found["by"] == by
+    assert len(found["rows"]) == len(of) * len(latency.STAGES)
+    rows = [row for row in found["rows"] if row["name"] == "queued-delivered"]
+    assert [(row[by], row["count"]) for row in rows] == of
+    assert sum(row["count"] for row in rows) == REPORT.nr_delivered
+
+
+def test_one_stage_alone() -> None:
+    view = latency.View("cpu", ("interrupt-poll",))
+    rows = dataclasses.replace(REPORT, view=view).rows()
+    assert [(row.of, row.stage.name) for row in rows] == [
+        ((0,), "interrupt-poll"),
+        ((4,), "interrupt-poll"),
+    ]
+
+
+@pytest.mark.parametrize("words", [("colour", latency.STAGES), ("cpu", ("thought",))])
+def test_views_that_are_not_there(words: tuple) -> None:
+    with pytest.raises(common.UsageError, match=r"colour|thought") as caught:
+        latency.View(*words)
+    assert caught.value.hint.startswith("known: ")
+
+
+def test_numbers_of_cpus(tmp_path: Path) -> None:
+    (tmp_path / "possible").write_text("0-2,5\n")
+    assert common.cpu_numbers(tmp_path / "possible") == (0, 1, 2, 5)
 
 
 def test_misses_come_from_the_programs(monkeypatch) -> None:
@@ -295,7 +348,7 @@ def test_misses_come_from_the_programs(monkeypatch) -> None:
         program.funcs = {b"probe": SimpleNamespace(fd=file.fileno())}
         text = "prog_type:\t17\nrecursion_misses:\t5\n"
         monkeypatch.setattr(Path, "read_text", lambda self: text)
-        assert latency.read(program, HERE, 1).missed == 5 + 2
+        assert latency.read(program, HERE, 1, numbers=(0, 1, 4)).missed == 5 + 2
 
 
 # what can go wrong before
@@ -320,6 +373,7 @@ def tracefs(tmp_path: Path, monkeypatch):
             tracefs=[tmp_path / "tracing"],
             modules=tmp_path / "modules",
             kheaders=tmp_path / "kheaders.tar.xz",
+            lockdown=tmp_path / "lockdown",
         )
 
     run.root = tmp_path
@@ -334,6 +388,15 @@ def test_not_root(tracefs, monkeypatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PermissionDeniedError, match="needs root"):
         tracefs()
+
+
+def test_lockdown(tracefs) -> None:
+    (tracefs.root / "lockdown").write_text("none [integrity] confidentiality\n")
+    tracefs()
+    (tracefs.root / "lockdown").write_text("none integrity [confidentiality]\n")
+    with pytest.raises(PermissionDeniedError, match="locked down") as caught:
+        tracefs()
+    assert caught.value.hint
 
 
 def test_no_tracefs(tracefs) -> None:
@@ -405,6 +468,27 @@ def test_bcc_fails(monkeypatch) -> None:
         common.loaded(latency.SOURCE, {}),
     ):
         pass
+
+
+def fails(error: PopcornError):
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize("where", ["check", "loaded"])
+def test_what_else_there_is_without_bpf(monkeypatch, where: str) -> None:
+    monkeypatch.setattr(latency, "check", lambda events: None)
+    monkeypatch.setattr(latency, "machine", lambda khz: HERE)
+    monkeypatch.setattr(latency, where, fails(PopcornError("no bcc", "install it")))
+    with pytest.raises(PopcornError) as caught:
+        latency.run(latency.Options(), Limits(), show=print, ready=print)
+    assert caught.value.hint == "install it; or without BPF, with less detail: --source fabric"
+    monkeypatch.setattr(latency, where, fails(ModuleMissingError("no module", "load it")))
+    with pytest.raises(ModuleMissingError) as missing:
+        latency.run(latency.Options(), Limits(), show=print, ready=print)
+    assert missing.value.hint == "load it"
 
 
 def test_names_and_numbers() -> None:
@@ -516,7 +600,7 @@ def ctl(monkeypatch, capsys):
 def test_the_command_line(ctl) -> None:
     status, _, err, asked = ctl("--node", "web", "--service", "echo", "0.5", "4", "--count", "9")
     assert (status, err) == (0, "tracing\n")
-    assert asked[0] == latency.Options("web", "echo", None)
+    assert asked[0] == latency.Options("web", "echo")
     assert asked[1] == Limits(interval=0.5, reports=4, messages=9)
 
 
@@ -541,15 +625,48 @@ def test_the_report_for_people(ctl) -> None:
     _, out, _, _ = ctl()
     assert "2 events were missed" in out
     row = next(line for line in out.splitlines() if line.startswith("queued -> delivered"))
-    assert row.split()[3:] == ["7", "100", "108", "3000", "3000"]
+    assert row.split()[3:] == ["7", "100", "108", "3000", "3000", "3000"]
     assert "queued -> doorbell: left out 7 that ended before they began" in out
-    assert re.search(r"^delivered +1 \(web\) +0 \(primary\) +echo +7 +112$", out, re.MULTILINE)
-    assert re.search(r"^doorbells +0 \(primary\) +1 \(web\) +- +7 +-$", out, re.MULTILINE)
+    assert re.search(r"^delivered +1 \(web\) +0 \(primary\) +0 +echo +7 +112$", out, re.MULTILINE)
+    assert re.search(r"^doorbells +0 \(primary\) +1 \(web\) +- +- +7 +-$", out, re.MULTILINE)
     assert re.search(r"^ +64 -> 127 +: 5 ", out, re.MULTILINE)
     assert max(map(len, out.splitlines())) < 80
 
 
-@pytest.mark.parametrize("words", [("--",), ("--duration", "1", "--", "true"), ("--count", "0")])
+@pytest.mark.parametrize(
+    ("by", "columns", "first"),
+    [
+        ("channel", ["FROM", "TO", "QUEUE"], ["1", "(web)", "0", "(primary)", "0"]),
+        ("service", ["SERVICE"], ["echo"]),
+        ("cpu", ["CPU"], ["0"]),
+    ],
+)
+def test_rows_for_people(ctl, monkeypatch, by: str, columns: list, first: list) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "REPORT", read(by))
+    _, out, _, asked = ctl("--by", by, "--stage", "poll-delivered")
+    assert asked[0].view == latency.View(by, ("poll-delivered",))
+    lines = out.splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith(columns[0]))
+    assert lines[at].split() == [
+        *columns, "STAGE,", "NSECS", "N", "MIN", "~MEDIAN", "~P99", "~P99.9", "MAX"
+    ]  # fmt: skip
+    assert lines[at + 1].split()[: len(first) + 3] == [*first, "queued", "->", "doorbell"]
+
+
+def test_the_command_line_knows_the_tracer() -> None:
+    assert (cli_trace.STAGES, cli_trace.BY) == (latency.STAGES, latency.BY)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--",),
+        ("--duration", "1", "--", "true"),
+        ("--count", "0"),
+        ("--stage", "thought"),
+        ("--by", "colour"),
+    ],
+)
 def test_wrong_usage(ctl, words: tuple[str, ...]) -> None:
     status, out, err, _ = ctl(*words)
     assert (status, out) == (2, "")
@@ -574,10 +691,11 @@ def test_no_bcc_is_imported_for_help() -> None:
 
 def test_the_man_page_has_every_option() -> None:
     page = (ROOT / "tracing/man/popcorn-latency.8").read_text().replace("\\-", "-")
-    code = (ROOT / "tools/popcorn/cli/trace.py").read_text()
-    options = set(re.findall(r'"(--[a-z-]+)"', code))
-    assert options >= {"--node", "--service", "--duration", "--count"}
-    for option in options:
+    options = {
+        name for option in cli_trace.latency.params for name in option.opts if name[0] == "-"
+    }
+    assert options >= {"--node", "--service", "--duration", "--count", "--by", "--source"}
+    for option in options - {"--debug"}:
         assert option in page
     for section in ("OVERHEAD", "FIELDS", "EXIT STATUS"):
         assert f".SH {section}" in page

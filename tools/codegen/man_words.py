@@ -413,6 +413,10 @@ WORDS: Mapping[str, Words] = {
                 "popcornctl trace latency -- popcornctl ping web -c 1000",
             ),
             ("One JSON line each second, for a minute:", "popcornctl trace latency --json 1 60"),
+            (
+                "Between all kernels, without BPF, for ten seconds:",
+                "popcornctl trace latency --source fabric --by channel --duration 10",
+            ),
         ),
         arguments={
             "INTERVAL": "Seconds between two reports.",

@@ -12,18 +12,30 @@ from popcorn.cli.base import NODE, SECONDS, Command, Group, settings
 from popcorn.cli.output import histogram, print_json, print_json_line, table
 
 if TYPE_CHECKING:
-    from popcorn_tracing.common import LogHistogram
-    from popcorn_tracing.latency import Report, Stage
+    from collections.abc import Callable
+
+    from popcorn_tracing.common import Machine, Times
+    from popcorn_tracing.latency import Report, Row
 
 TRACED = "popcorn.traced"
+
+#: As popcorn_tracing.latency has them; here so that help needs no import.
+STAGES = (
+    "queued-doorbell",
+    "doorbell-interrupt",
+    "interrupt-poll",
+    "poll-delivered",
+    "queued-delivered",
+)
+BY = ("stage", "channel", "service", "cpu")
 
 
 @click.group(cls=Group)
 def trace() -> None:
     """Trace what the kernels do, with eBPF.
 
-    Needs root, python3-bpfcc and the headers of the running kernel. It takes some seconds until a
-    trace has begun; a line on standard error says so.
+    Needs root, python3-bpfcc and the headers of the running kernel; latency --source fabric does
+    not. It takes some seconds until a trace has begun; a line on standard error says so.
     """
 
 
@@ -60,6 +72,14 @@ class TracingCommand(Command):
     metavar="N",
     help="End when so many messages were delivered.",
 )
+@click.option("--by", type=click.Choice(BY), default="stage", help="A row for each of these.")
+@click.option("--stage", type=click.Choice(STAGES), help="Only this stage.")
+@click.option(
+    "--source",
+    type=click.Choice(["bpf", "fabric"]),
+    default="bpf",
+    help="Who counts: a BPF program in this kernel, or every kernel in the fabric, always.",
+)
 @click.option(
     "--tsc-khz",
     type=click.IntRange(1),
@@ -73,13 +93,20 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     The stages are queued, doorbell, interrupt, poll and delivered, in nanoseconds and one way.
     Counts are exact; a report covers all since the trace began.
 
+    --source fabric needs no BPF and no root, and sees the messages of all kernels, but only three
+    of the stages, by powers of two, and neither services nor CPUs. It says so.
+
     With INTERVAL (seconds), report so often, and end after REPORTS reports. With COMMAND, trace
     while it runs and exit with its status. Otherwise Ctrl-C ends the trace and prints the report.
     """
+    from popcorn_tracing import fabric
+    from popcorn_tracing import latency as tracer
     from popcorn_tracing.common import Limits
-    from popcorn_tracing.latency import Options, run
 
-    options = Options(node, service, given.pop("tsc_khz"))
+    only = given.pop("stage")
+    view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
+    run = fabric.run if given.pop("source") == "fabric" else tracer.run
+    options = tracer.Options(node, service, given.pop("tsc_khz"), view)
     limits = Limits(**given, command=ctx.meta.get(TRACED, ()))
     as_json = settings().json
 
@@ -97,14 +124,58 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     ctx.exit(status)
 
 
-def _show_latency(report: Report) -> None:
-    """A summary of the stages, who sent what, and a histogram for every stage."""
-    from popcorn_tracing.common import service_name
+def _namer(here: Machine) -> Callable[[int], str]:
+    """How a node is shown."""
 
     def node(number: int) -> str:
-        name = report.here.names.get(number)
+        name = here.names.get(number)
         return f"{number} ({name})" if name else str(number)
 
+    return node
+
+
+def _show_latency(report: Report) -> None:
+    """A summary of the stages, who sent what, and a histogram for every row."""
+    _show_heading(report)
+    rows = report.rows()
+    columns = _columns(report)
+    if report.nr_delivered:
+        print()
+        about = "~" if report.source == "fabric" else ""
+        figures = ("N", f"{about}MIN", "~MEDIAN", "~P99", "~P99.9", f"{about}MAX")
+        table(
+            (*columns, "STAGE, NSECS", *figures),
+            [
+                (
+                    *_cells(report, row),
+                    _title(row.stage.name),
+                    row.stage.times.count,
+                    *_figures(row.stage.times),
+                )
+                for row in rows
+            ],
+        )
+    for row in rows:
+        if row.stage.backwards:
+            of = " ".join((*_cells(report, row), _title(row.stage.name)))
+            print(f"{of}: left out {row.stage.backwards} that ended before they began")
+    _show_flows(report)
+    for row in rows:
+        if row.stage.times.count:
+            words = zip(columns, _cells(report, row), strict=True)
+            of = "".join(f"{name.lower()} {cell}, " for name, cell in words)
+            print(f"\n{of}{_title(row.stage.name)}")
+            histogram(row.stage.times.buckets(), "nsecs")
+    print(flush=True)
+
+
+def _show_heading(report: Report) -> None:
+    node = _namer(report.here)
+    if report.source == "fabric":
+        print(f"{report.nr_delivered} messages delivered in {report.seconds:.1f} s, by all kernels")
+        unseen = ", ".join(map(_title, report.unseen))
+        print(f"source: the fabric, which does not see: {unseen}; nor services, nor CPUs")
+        return
     here = "this kernel" if report.here.node_id is None else f"node {node(report.here.node_id)}"
     print(
         f"{report.nr_delivered} messages delivered to {here} and {report.nr_queued} queued by it"
@@ -112,48 +183,64 @@ def _show_latency(report: Report) -> None:
     )
     if report.missed:
         print(f"{report.missed} events were missed and are in none of the numbers")
-    stages = report.stages()
-    if report.nr_delivered:
-        print()
-        rows = [(_title(stage), stage.times.count, *_figures(stage.times)) for stage in stages]
-        table(("STAGE, NSECS", "N", "MIN", "~MEDIAN", "~P99", "MAX"), rows)
-    for stage in stages:
-        if stage.backwards:
-            print(f"{_title(stage)}: left out {stage.backwards} that ended before they began")
+
+
+def _show_flows(report: Report) -> None:
+    """Who sent how much to whom."""
+    from popcorn_tracing.common import service_name
+
+    node = _namer(report.here)
     flows = [
         (
             what,
             node(flow.src),
             node(flow.dst),
-            service_name(flow.service),
+            flow.queue,
+            "-" if flow.service is None else service_name(flow.service),
             flow.messages,
-            flow.bytes,
+            "-" if flow.bytes is None else flow.bytes,
         )
         for what, listed in (("delivered", report.delivered), ("queued", report.queued))
         for flow in listed
     ]
     rung = [
-        ("doorbells", node(src), node(dst), "-", count, "-")
+        ("doorbells", node(src), node(dst), "-", "-", count, "-")
         for (src, dst), count in sorted(report.doorbells.items())
     ]
     if flows or rung:
         print()
-        table(("WHAT", "FROM", "TO", "SERVICE", "COUNT", "BYTES"), [*flows, *rung])
-    for stage in stages:
-        if stage.times.count:
-            print(f"\n{_title(stage)}")
-            histogram(stage.times.buckets(), "nsecs")
-    print(flush=True)
+        table(("WHAT", "FROM", "TO", "QUEUE", "SERVICE", "COUNT", "BYTES"), [*flows, *rung])
 
 
-def _title(stage: Stage) -> str:
-    return stage.name.replace("-", " -> ")
+def _columns(report: Report) -> tuple[str, ...]:
+    """Headers of what the rows are broken down by."""
+    columns = {"channel": ("FROM", "TO", "QUEUE"), "service": ("SERVICE",), "cpu": ("CPU",)}
+    return columns.get(report.view.by, ())
 
 
-def _figures(times: LogHistogram) -> tuple[object, ...]:
+def _cells(report: Report, row: Row) -> tuple[str, ...]:
+    """What a row is of, for _columns()."""
+    from popcorn_tracing.common import service_name
+
+    if report.view.by == "channel":
+        node = _namer(report.here)
+        return node(row.of[0]), node(row.of[1]), str(row.of[2])
+    if report.view.by == "service":
+        return (service_name(row.of[0]),)
+    return tuple(map(str, row.of))
+
+
+def _title(stage: str) -> str:
+    return stage.replace("-", " -> ")
+
+
+def _figures(times: Times) -> tuple[object, ...]:
+    from popcorn_tracing.common import FIGURES
+
     if not times.count:
-        return ("-",) * 4
-    return times.minimum, times.percentile(0.5), times.percentile(0.99), times.maximum
+        return ("-",) * (len(FIGURES) + 2)
+    middle = (times.percentile(share) for share in FIGURES.values())
+    return times.minimum, *middle, times.maximum
 
 
 def _say(line: str) -> None:
