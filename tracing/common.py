@@ -246,18 +246,20 @@ def wait(
     report: Callable[[], None],
     messages: Callable[[], int],
     output: IO[str] | None = None,
+    pause: Callable[[float], None] | None = None,
 ) -> int:
     """Call `report` as `limits` say, and once at the end; `messages` tells how many came so far.
 
-    `output` is where a command's standard output goes, if not where ours does. Returns the
-    command's exit status as a shell gives it, 0 without a command. Ctrl-C ends the wait, too.
+    `output` is where a command's standard output goes, if not where ours does. `pause` lets so many
+    seconds pass, for a tool that has something to do meanwhile. Returns the command's exit status
+    as a shell gives it, 0 without a command. Ctrl-C ends the wait, too.
     """
     if limits.command:
-        status = _run(limits.command, output)
+        status = _run(limits.command, output, pause)
         report()
         return status
     try:
-        if _reported_all(limits, report, messages):
+        if _reported_all(limits, report, messages, pause or time.sleep):
             return 0
     except KeyboardInterrupt:
         pass
@@ -265,7 +267,12 @@ def wait(
     return 0
 
 
-def _reported_all(limits: Limits, report: Callable[[], None], messages: Callable[[], int]) -> bool:
+def _reported_all(
+    limits: Limits,
+    report: Callable[[], None],
+    messages: Callable[[], int],
+    pause: Callable[[float], None],
+) -> bool:
     """Wait; whether the reports that were asked for have all been made."""
     begin = time.monotonic()
     end = begin + (math.inf if limits.duration is None else limits.duration)
@@ -283,11 +290,13 @@ def _reported_all(limits: Limits, report: Callable[[], None], messages: Callable
             continue
         if now >= end or (limits.messages is not None and messages() >= limits.messages):
             return False
-        pause = min(due, end) - now
-        time.sleep(min(pause, POLL_SECONDS if limits.messages is not None else 1.0))
+        left = min(due, end) - now
+        pause(min(left, POLL_SECONDS if limits.messages is not None else 1.0))
 
 
-def _run(command: Sequence[str], output: IO[str] | None) -> int:
+def _run(
+    command: Sequence[str], output: IO[str] | None, pause: Callable[[float], None] | None
+) -> int:
     try:
         process = subprocess.Popen(command, stdout=output)
     except OSError as error:
@@ -295,8 +304,20 @@ def _run(command: Sequence[str], output: IO[str] | None) -> int:
     while True:
         # A Ctrl-C goes to the command, too: it is the one to say what becomes of it.
         with contextlib.suppress(KeyboardInterrupt):
+            while pause and process.poll() is None:
+                _pause_beside(process, pause)
             status = process.wait()
             return 128 - status if status < 0 else status
+
+
+def _pause_beside(process: subprocess.Popen[Any], pause: Callable[[float], None]) -> None:
+    """Pause; if that fails, as when nobody reads our output any more, the command ends, too."""
+    try:
+        pause(POLL_SECONDS)
+    except Exception:
+        process.terminate()
+        process.wait()
+        raise
 
 
 # histograms

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -560,6 +561,26 @@ def test_a_command_ends_the_trace_with_its_status(script: str, status: int) -> N
     reports = Reports()
     assert common.wait(Limits(command=("sh", "-c", script)), reports, forever) == status
     assert len(reports) == 1
+
+
+@pytest.mark.parametrize("limits", [{"duration": 0.02}, {"command": ("sleep", "0.02")}])
+def test_something_to_do_meanwhile(limits: dict) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        time.sleep(0.01)
+
+    assert common.wait(Limits(**limits), Reports(), forever, None, pause) == 0
+    assert pauses and max(pauses) <= 1
+
+
+def test_a_command_ends_if_nobody_reads_what_it_is_traced_for() -> None:
+    def pause(seconds: float) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        common.wait(Limits(command=("sleep", "600")), Reports(), forever, None, pause)
 
 
 def test_a_command_that_is_not_there() -> None:

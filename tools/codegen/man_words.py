@@ -405,7 +405,7 @@ WORDS: Mapping[str, Words] = {
         files=("/sys/class/popcorn",),
         see=("udev(7)",),
     ),
-    "trace": Words(see=("popcorn-latency(8)",)),
+    "trace": Words(see=("popcorn-latency(8)", "popcorn-flow(8)")),
     "trace latency": Words(
         examples=(
             (
@@ -426,6 +426,22 @@ WORDS: Mapping[str, Words] = {
         exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-latency(8)", "popcornctl-ping(1)"),
+    ),
+    "trace flow": Words(
+        examples=(
+            (
+                "Which messages take longer than 2 ms, and why?",
+                "popcornctl trace flow --slower 2000",
+            ),
+            (
+                "Every message of one command, as JSON:",
+                "popcornctl trace flow --json -- popcornctl ping web -c 10",
+            ),
+        ),
+        arguments={"COMMAND": "A command to trace; what follows it are its own arguments."},
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE",),
+        see=("popcorn-flow(8)", "popcornctl-trace-latency(1)"),
     ),
     "completion": Words(
         examples=(

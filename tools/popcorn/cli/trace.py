@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popcorn.cli.base import NODE, SECONDS, Command, Group, settings
+from popcorn.cli.base import NODE, SECONDS, SIZE, Command, Group, parsed, settings
 from popcorn.cli.output import histogram, print_json, print_json_line, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from popcorn_tracing.common import Machine, Times
+    from popcorn_tracing.flow import Flow, Summary
     from popcorn_tracing.latency import Report, Row
 
 TRACED = "popcorn.traced"
@@ -55,6 +56,27 @@ class TracingCommand(Command):
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """The usage line ends with the traced command."""
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+def _parse_micros(text: str) -> float:
+    number = text.removesuffix("us").removesuffix("µs")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1e9:
+        raise ValueError(f"'{text}' is not a time: write microseconds, like 250 or 0.5")
+    return value
+
+
+MICROS = parsed("microseconds", _parse_micros)
+
+#: Columns of a flow: header, its width, and which of flow.POINTS it ends at.
+FLOW_STAGES = (("BELL", "doorbell"), ("IRQ", "interrupt"), ("POLL", "poll"), ("DELIV", "delivered"))
+FLOW_FORMAT = (
+    "{:>11}  {:<{node}}  {:<{node}}  {:>2}  {:<8}  {:>7}  {:>3}  {:>9}"
+    "  {:>9}  {:>9}  {:>9}  {:>9}  {}"
+)
 
 
 @trace.command("latency", cls=TracingCommand)
@@ -122,6 +144,121 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     output = sys.stderr if as_json else None
     status = run(options, limits, show=show, ready=_say, output=output)
     ctx.exit(status)
+
+
+@trace.command("flow", cls=TracingCommand)
+@click.option("--node", type=NODE, help="Only messages from or to this node, an id or a name.")
+@click.option(
+    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
+)
+@click.option("--min-size", type=SIZE, metavar="SIZE", help="Only messages of so many bytes.")
+@click.option("--max-size", type=SIZE, metavar="SIZE", help="Only messages of at most so many.")
+@click.option(
+    "--slower", type=MICROS, metavar="MICROSECONDS", help="Only messages that took longer."
+)
+@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@click.option(
+    "--count", "messages", type=click.IntRange(1), metavar="N", help="End after so many messages."
+)
+@click.option(
+    "--buffer",
+    type=SIZE,
+    metavar="SIZE",
+    default="4M",
+    show_default=True,
+    help="Room for messages that wait to be shown.",
+)
+@click.pass_context
+def flow(ctx: click.Context, duration: float | None, messages: int | None, **given: Any) -> None:
+    """Show messages to this kernel one by one, and where their time went.
+
+    Each line is a message: when it was queued, who sent it, and for each stage the microseconds
+    until it was reached; a stage that the message did not go through is a dash, and its time is in
+    the next one. The last column names the part that took the longest.
+
+    With COMMAND, trace while it runs and exit with its status. Otherwise Ctrl-C ends the trace. At
+    the end it says how many messages there were, and how many of them were lost to the buffer.
+    """
+    from popcorn_tracing import flow as tracer
+    from popcorn_tracing.common import Limits
+
+    options = tracer.Options(
+        given["node"],
+        given["service"],
+        given["min_size"],
+        given["max_size"],
+        given["slower"],
+        given["buffer"],
+    )
+    limits = Limits(duration=duration, messages=messages, command=ctx.meta.get(TRACED, ()))
+    as_json = settings().json
+
+    def ready(text: str) -> None:
+        _say(text)
+        if not as_json:
+            print(_flow_line(_FLOW_HEAD), flush=True)
+
+    def show(found: Flow) -> None:
+        if as_json:
+            print_json_line(found.to_json())
+        else:
+            print(_flow_line(_flow_cells(found)), flush=True)
+
+    def end(summary: Summary) -> None:
+        if as_json:
+            print_json_line({"summary": summary.to_json()})
+        else:
+            _say(_flow_end(summary))
+
+    output = sys.stderr if as_json else None
+    ctx.exit(tracer.run(options, limits, show=show, ready=ready, end=end, output=output))
+
+
+_FLOW_HEAD = (
+    "TIME, S", "FROM", "TO", "Q", "SERVICE", "BYTES", "CPU", "TOTAL, µs",
+    *(header for header, _ in FLOW_STAGES), "LONGEST",
+)  # fmt: skip
+
+
+def _flow_line(cells: tuple[str, ...]) -> str:
+    return FLOW_FORMAT.format(*cells, node=4).rstrip()
+
+
+def _flow_cells(found: Flow) -> tuple[str, ...]:
+    from popcorn_tracing.common import service_name
+
+    def micros(nanos: int | None) -> str:
+        return "-" if nanos is None else f"{nanos / 1000:.1f}"
+
+    longest = found.longest
+    share = 100 * longest.nanos // found.nanos if found.nanos else 0
+    return (
+        f"{found.when:.6f}",
+        str(found.src),
+        str(found.dst),
+        str(found.queue),
+        service_name(found.service),
+        str(found.bytes),
+        str(found.cpu),
+        micros(found.nanos),
+        *(micros(found.until(point)) for _, point in FLOW_STAGES),
+        f"{_title(longest.name)} {share}%",
+    )
+
+
+def _flow_end(summary: Summary) -> str:
+    parts = [f"{summary.delivered} messages delivered"]
+    if summary.slow != summary.delivered:
+        parts.append(f"{summary.slow} slow enough")
+    parts.append(f"{summary.shown} shown")
+    more = summary.slow - summary.shown - summary.lost
+    if more > 0:
+        parts.append(f"{more} more than asked for")
+    full = " (use a larger --buffer, or a filter)" if summary.lost else ""
+    parts.append(f"{summary.lost} lost{full}")
+    if summary.missed:
+        parts.append(f"{summary.missed} missed by the kernel")
+    return ", ".join(parts)
 
 
 def _namer(here: Machine) -> Callable[[int], str]:

@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The flow tracer without a kernel: its BPF program on the host, a message's way, its words."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import struct
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tracing_host
+
+from popcorn.cli import main
+from popcorn.cli import trace as cli_trace
+from popcorn.errors import NotFoundError
+from popcorn_tracing import flow
+from popcorn_tracing.common import Limits, Machine, UsageError
+
+HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
+
+#: Stamps in cycles of a message that was rung for; two cycles are a nanosecond.
+RUNG = {"queued": 1000, "doorbell": 1200, "irq": 2000, "poll": 5000, "delivered": 21000}
+
+
+def message(**values: int) -> str:
+    return tracing_host.event(flow.EVENTS, "popcorn_msg_delivered", **values)
+
+
+@pytest.fixture(scope="module")
+def bpf(tmp_path_factory: pytest.TempPathFactory):
+    """Run the BPF program: its records, and its counters."""
+    run = tracing_host.build(tmp_path_factory.mktemp("bpf"), "flow_host.c", flow.SOURCE)
+
+    def call(lines: list[str], **defines: int):
+        *records, counters = run(lines, **defines).splitlines()
+        return [bytes.fromhex(record) for record in records], [int(n) for n in counters.split()]
+
+    return call
+
+
+# the BPF program
+
+
+def test_a_record_has_everything(bpf) -> None:
+    (record,), counters = bpf([message(src=1, dst=0, queue=2, seq=77, service=1, len=24, **RUNG)])
+    assert len(record) == flow.EVENT.size
+    assert counters == [1, 1, 0]
+    found = flow.parse(record, 1000, HERE.tsc_khz)
+    assert (found.when, found.src, found.dst, found.queue, found.seq) == (0, 1, 0, 2, 77)
+    assert (found.service, found.bytes, found.cpu, found.nanos) == (1, 24, 3, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("defines", "sequences"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"ONLY_NODE": 2}, [2]),
+        ({"ONLY_SERVICE": 1}, [1, 2, 3]),
+        ({"LEN_MIN": 100}, [3, 4]),
+        ({"LEN_MAX": 100}, [1, 2, 3]),
+        ({"LEN_MIN": 100, "LEN_MAX": 100}, [3]),
+    ],
+)
+def test_filters(bpf, defines: dict[str, int], sequences: list[int]) -> None:
+    lines = [
+        message(src=1, dst=0, seq=1, service=1, len=10, queued=1, delivered=2),
+        message(src=2, dst=0, seq=2, service=1, len=10, queued=1, delivered=2),
+        message(src=1, dst=0, seq=3, service=1, len=100, queued=1, delivered=2),
+        message(src=1, dst=0, seq=4, service=7, len=101, queued=1, delivered=2),
+    ]
+    records, counters = bpf(lines, **defines)
+    assert [flow.parse(record, 0, 1).seq for record in records] == sequences
+    assert counters == [len(sequences), len(sequences), 0]
+
+
+def test_only_slower_ones(bpf) -> None:
+    lines = [message(seq=n, queued=1000, delivered=1000 + n) for n in (0, 499, 500, 501, 9000)]
+    lines.append(message(seq=8, queued=2000, delivered=1000))
+    records, counters = bpf(lines, SLOWER_CYCLES=500)
+    assert [flow.parse(record, 0, 1).seq for record in records] == [501, 9000]
+    assert counters == [6, 2, 0]
+
+
+def test_lost_ones_are_counted(bpf) -> None:
+    records, counters = bpf([message(queued=1, delivered=2)] * 9_973, ROOM=7)
+    assert len(records) == 7
+    assert counters == [9_973, 9_973, 9_966]
+
+
+def test_program_and_python_agree() -> None:
+    names = tracing_host.enum(flow.SOURCE, "counter_id")
+    assert [names[n] for n in (flow.DELIVERED, flow.SLOW, flow.LOST)] == [
+        "DELIVERED", "SLOW", "LOST"
+    ]  # fmt: skip
+    for name, fields in flow.EVENTS.items():
+        assert tracing_host.arguments_of(name) == fields
+
+
+# a message's way
+
+
+def way(**stamps: int) -> list[tuple[str, int]]:
+    names = {"irq": "interrupt"}
+    given = dict.fromkeys(flow.POINTS, 0) | {names.get(k, k): v for k, v in stamps.items()}
+    return [(span.name, span.nanos) for span in flow.spans(given, 1_000_000)]
+
+
+def test_the_parts_follow_one_another() -> None:
+    assert way(**RUNG) == [
+        ("queued-doorbell", 200),
+        ("doorbell-interrupt", 800),
+        ("interrupt-poll", 3000),
+        ("poll-delivered", 16000),
+    ]
+
+
+def test_what_was_not_passed_is_left_out() -> None:
+    assert way(queued=10, delivered=25) == [("queued-delivered", 15)]
+    assert way(queued=10, poll=12, delivered=25) == [("queued-poll", 2), ("poll-delivered", 13)]
+
+
+def test_an_interrupt_during_the_poll_was_not_on_the_way() -> None:
+    assert way(queued=10, doorbell=11, irq=15, poll=12, delivered=25) == [
+        ("queued-doorbell", 1), ("doorbell-poll", 1), ("poll-delivered", 13)
+    ]  # fmt: skip
+
+
+def test_stamps_that_cannot_be() -> None:
+    assert way(queued=10, doorbell=5, irq=99, delivered=25) == [("queued-delivered", 15)]
+    assert way(queued=30, delivered=25) == [("queued-delivered", 0)]
+
+
+@pytest.mark.parametrize("khz", [1_000_000, 2_399_987])
+def test_the_parts_are_the_whole(khz: int) -> None:
+    stamps = {"queued": 10**15, "doorbell": 10**15 + 7, "interrupt": 10**15 + 999}
+    stamps |= {"poll": 10**15 + 1002, "delivered": 10**15 + 123_457}
+    whole = 123_457 * 1_000_000 // khz
+    parts = [span.nanos for span in flow.spans(stamps, khz)]
+    assert 0 <= whole - sum(parts) < len(parts)
+
+
+def record(seq: int, **stamps: int) -> bytes:
+    found = RUNG | stamps
+    return struct.pack("=6I5Q2I", 1, 0, 0, seq, 1, 24, *found.values(), 3, 0)
+
+
+SLOW = flow.parse(record(1), -3000, HERE.tsc_khz)
+
+
+def test_json_is_stable() -> None:
+    assert SLOW.to_json() == {
+        "time": 2e-06,
+        "src": 1,
+        "dst": 0,
+        "queue": 0,
+        "seq": 1,
+        "service": "echo",
+        "bytes": 24,
+        "cpu": 3,
+        "total_ns": 10000,
+        "stages": [
+            {"name": "queued-doorbell", "ns": 100},
+            {"name": "doorbell-interrupt", "ns": 400},
+            {"name": "interrupt-poll", "ns": 1500},
+            {"name": "poll-delivered", "ns": 8000},
+        ],
+        "longest": "poll-delivered",
+    }
+
+
+# reading the buffer
+
+
+class FakeProgram(dict):
+    """bcc's BPF object whose buffer holds `records`."""
+
+    def __init__(self, records: list[bytes], lost: int = 0) -> None:
+        numbers = (len(records) + lost, len(records) + lost, lost)
+        super().__init__(
+            events=SimpleNamespace(open_ring_buffer=lambda call: setattr(self, "call", call)),
+            counters=SimpleNamespace(sum=lambda n: SimpleNamespace(value=numbers[n])),
+        )
+        self.records = records
+        self.funcs: dict = {}
+        self.interrupt = False
+
+    def ring_buffer_consume(self) -> None:
+        while self.records:
+            data = self.records.pop(0)
+            self.call(None, ctypes.create_string_buffer(data, len(data)), len(data))
+            if self.interrupt:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    def ring_buffer_poll(self, milliseconds: int) -> None:
+        self.ring_buffer_consume()
+
+
+def test_messages_are_shown_in_order_until_enough() -> None:
+    shown: list[flow.Flow] = []
+    program = FakeProgram([record(n, queued=1000 + n, delivered=3000 + n) for n in range(5)], 2)
+    reader = flow.Reader(program, HERE, shown.append, 3)
+    reader.pause(0)
+    assert [found.seq for found in shown] == [0, 1, 2]
+    # Time is since the first one.
+    assert [round(found.when * 2e9) for found in shown] == [0, 1, 2]
+    assert reader.summary() == flow.Summary(7, 7, 3, 2)
+
+
+def test_what_show_raises_is_not_forgotten() -> None:
+    def show(_: flow.Flow) -> None:
+        raise BrokenPipeError
+
+    reader = flow.Reader(FakeProgram([record(1), record(2)]), HERE, show, None)
+    with pytest.raises(BrokenPipeError):
+        reader.rest()
+    reader.rest()
+
+
+def test_ctrl_c_while_messages_are_shown() -> None:
+    shown: list[flow.Flow] = []
+    program = FakeProgram([record(1), record(2)])
+    program.interrupt = True
+    reader = flow.Reader(program, HERE, shown.append, None)
+    with pytest.raises(KeyboardInterrupt):
+        reader.pause(0)
+    # All that the buffer gave was shown first.
+    assert len(shown) == 2
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# options
+
+
+def test_what_the_program_gets() -> None:
+    options = flow.Options("web", "echo", 10, 20, 250.5, 10_000)
+    assert flow._defines(options, HERE, 1) == {
+        "TSC_KHZ": 2_000_000,
+        "PAGES": 4,
+        "ONLY_NODE": 1,
+        "ONLY_SERVICE": 1,
+        "LEN_MIN": 10,
+        "LEN_MAX": 20,
+        "SLOWER_CYCLES": 501_000,
+    }
+    assert flow._defines(flow.Options(), HERE, None) == {"TSC_KHZ": 2_000_000, "PAGES": 1024}
+    with pytest.raises(NotFoundError, match="nobody"):
+        flow._defines(flow.Options("nobody"), HERE, None)
+
+
+@pytest.mark.parametrize(
+    "options", [{"size_min": 3, "size_max": 2}, {"buffer_bytes": 100}, {"buffer_bytes": 1 << 40}]
+)
+def test_options_that_make_no_sense(options: dict) -> None:
+    with pytest.raises(UsageError):
+        flow.Options(**options)
+
+
+# popcornctl
+
+
+@pytest.fixture
+def ctl(monkeypatch, capsys):
+    """Run popcornctl with a tracer that shows SLOW: (status, out, err, what it was asked)."""
+    asked = []
+
+    def run(options, limits, *, show, ready, end, output):
+        asked.append((options, limits))
+        ready("tracing messages")
+        show(SLOW)
+        end(flow.Summary(9, 3, 1, 2, 4))
+        return 5 if limits.command else 0
+
+    monkeypatch.setattr(flow, "run", run)
+
+    def call(*words: str):
+        status = main(["trace", "flow", *words])
+        out, err = capsys.readouterr()
+        return status, out, err, asked[-1] if asked else None
+
+    return call
+
+
+def test_lines_for_people(ctl) -> None:
+    status, out, err, _ = ctl()
+    assert status == 0
+    head, line = out.splitlines()
+    assert line.split() == [
+        "0.000002", "1", "0", "0", "echo", "24", "3", "10.0",
+        "0.1", "0.4", "1.5", "8.0", "poll", "->", "delivered", "80%",
+    ]  # fmt: skip
+    assert head.split()[-5:] == ["BELL", "IRQ", "POLL", "DELIV", "LONGEST"]
+    assert err.splitlines() == [
+        "tracing messages",
+        "9 messages delivered, 3 slow enough, 1 shown, 2 lost (use a larger --buffer, or a filter),"
+        " 4 missed by the kernel",
+    ]
+
+
+def test_json_lines(ctl) -> None:
+    _, out, _, _ = ctl("--json")
+    first, last = [json.loads(line) for line in out.splitlines()]
+    assert first == SLOW.to_json()
+    assert last == {"summary": {"delivered": 9, "slow": 3, "shown": 1, "lost": 2, "missed": 4}}
+
+
+def test_the_command_line(ctl) -> None:
+    words = ["--node", "web", "--service", "1", "--min-size", "1K", "--max-size", "2K"]
+    words += ["--slower", "0.5", "--buffer", "8M", "--count", "7", "--duration", "3"]
+    _, _, _, asked = ctl(*words)
+    assert asked == (
+        flow.Options("web", "1", 1024, 2048, 0.5, 8 << 20),
+        Limits(duration=3, messages=7),
+    )
+    status, _, _, asked = ctl("--", "true", "--json")
+    assert (status, asked[1]) == (5, Limits(command=("true", "--json")))
+    assert asked[0] == flow.Options()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--slower", "soon"),
+        ("--slower", "-1"),
+        ("--buffer", "none"),
+        ("--min-size", "2K", "--max-size", "1K"),
+        ("--count", "0"),
+        ("--",),
+    ],
+)
+def test_wrong_usage(ctl, words: tuple[str, ...]) -> None:
+    status, out, err, _ = ctl(*words)
+    assert (status, out) == (2, "")
+    assert err.startswith("popcornctl: ")
+
+
+def test_documentation() -> None:
+    options = [name for option in cli_trace.flow.params for name in option.opts]
+    words = [*options, *SLOW.to_json(), *flow.Summary().to_json(), *flow.POINTS]
+    tracing_host.page_has_all("flow", [word for word in words if word != "--debug"])
+    assert Path(flow.SOURCE).exists()
