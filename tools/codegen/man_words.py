@@ -405,7 +405,7 @@ WORDS: Mapping[str, Words] = {
         files=("/sys/class/popcorn",),
         see=("udev(7)",),
     ),
-    "trace": Words(see=("popcorn-latency(8)", "popcorn-flow(8)")),
+    "trace": Words(see=("popcorn-latency(8)", "popcorn-flow(8)", "popcorn-doorbell(8)")),
     "trace latency": Words(
         examples=(
             (
@@ -442,6 +442,23 @@ WORDS: Mapping[str, Words] = {
         exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-flow(8)", "popcornctl-trace-latency(1)"),
+    ),
+    "trace doorbell": Words(
+        examples=(
+            (
+                "How many doorbells does a flood need?",
+                "popcornctl trace doorbell -- popcornctl ping web --flood",
+            ),
+            ("Every second, for a minute:", "popcornctl trace doorbell 1 60"),
+        ),
+        arguments={
+            "INTERVAL": "Seconds between two reports.",
+            "REPORTS": "End after so many reports.",
+            "COMMAND": "A command to trace; what follows it are its own arguments.",
+        },
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE",),
+        see=("popcorn-doorbell(8)", "popcornctl-queue-list(1)"),
     ),
     "completion": Words(
         examples=(

@@ -10,11 +10,13 @@ import click
 
 from popcorn.cli.base import NODE, SECONDS, SIZE, Command, Group, parsed, settings
 from popcorn.cli.output import histogram, print_json, print_json_line, table
+from popcorn.units import format_micros
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from popcorn_tracing.common import Machine, Times
+    from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Summary
     from popcorn_tracing.latency import Report, Row
 
@@ -259,6 +261,107 @@ def _flow_end(summary: Summary) -> str:
     if summary.missed:
         parts.append(f"{summary.missed} missed by the kernel")
     return ", ".join(parts)
+
+
+@trace.command("doorbell", cls=TracingCommand)
+@click.argument("interval", type=SECONDS, required=False)
+@click.argument("reports", type=click.IntRange(1), required=False, metavar="[REPORTS]")
+@click.option("--node", type=NODE, help="Only channels from or to this node, an id or a name.")
+@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@click.option(
+    "--count",
+    "messages",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End when so many messages were queued or taken.",
+)
+@click.pass_context
+def doorbell(ctx: click.Context, node: str | None, **given: Any) -> None:
+    """Show doorbells against messages, by channel, queue and CPU.
+
+    A receiver that polls on for a while after each message need not be rung. SAVED is the share of
+    messages that went without a doorbell, EMPTY the doorbells whose poll took no message.
+
+    With INTERVAL (seconds), report so often what came since the last report, and end after REPORTS
+    reports. With COMMAND, trace while it runs and exit with its status. Otherwise Ctrl-C ends the
+    trace and prints the report.
+    """
+    from popcorn_tracing import doorbell as tracer
+    from popcorn_tracing.common import Limits
+
+    limits = Limits(**given, command=ctx.meta.get(TRACED, ()))
+    as_json = settings().json
+
+    def show(report: DoorbellReport) -> None:
+        if not as_json:
+            _show_doorbells(report)
+        elif limits.interval:
+            print_json_line(report.to_json())
+        else:
+            print_json(report.to_json())
+
+    output = sys.stderr if as_json else None
+    ctx.exit(tracer.run(tracer.Options(node), limits, show=show, ready=_say, output=output))
+
+
+def _show_doorbells(report: DoorbellReport) -> None:
+    """What was sent and rung, what interrupted, and what the polling window did."""
+    node = _namer(report.here)
+
+    def share(saved: float | None) -> str:
+        return "-" if saved is None else f"{100 * saved:.1f}%"
+
+    rung = sum(row.doorbells for row in report.sent)
+    print(
+        f"{sum(row.messages for row in report.sent)} messages sent with {rung} doorbells,"
+        f" {sum(row.messages for row in report.taken)} taken with"
+        f" {sum(row.interrupts for row in report.taken)} interrupts in {report.seconds:.1f} s"
+    )
+    if report.missed:
+        print(f"{report.missed} events were missed and are in none of the numbers")
+    if report.sent:
+        print()
+        rows: list[tuple[object, ...]] = [
+            (node(r.src), node(r.dst), r.queue, r.cpu, r.messages, r.doorbells, share(r.saved))
+            for r in report.sent
+        ]
+        table(("FROM", "TO", "QUEUE", "CPU", "MESSAGES", "DOORBELLS", "SAVED"), rows)
+    if report.taken:
+        print()
+        rows = [
+            (
+                node(r.node),
+                r.queue,
+                r.cpu,
+                r.messages,
+                r.interrupts,
+                share(r.saved),
+                r.empty,
+                r.polls,
+                r.idle,
+            )
+            for r in report.taken
+        ]
+        headers = (
+            "AT",
+            "QUEUE",
+            "CPU",
+            "MESSAGES",
+            "INTERRUPTS",
+            "SAVED",
+            "EMPTY",
+            "POLLS",
+            "IDLE",
+        )
+        table(headers, rows)
+    if report.windows:
+        print()
+        rows = [
+            (w.queue, format_micros(w.window_ns / 1000), w.hits, w.sleeps, w.spurious)
+            for w in report.windows
+        ]
+        table(("QUEUE", "WINDOW", "HITS", "SLEEPS", "SPURIOUS"), rows)
+    print(flush=True)
 
 
 def _namer(here: Machine) -> Callable[[int], str]:
