@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The tracers beside each other: one known number of messages, the same in each of them.
+
+They share one secondary, and the tracers that compile run at the same time.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guest import RELEASE, ctl, ctl_json, quiet, release_all
+from popcorn import Client
+from popcorn.start import Spec, start_kernel
+
+PINGS = 9_973
+
+NR_BPF = 321
+PROG_GET_NEXT_ID = 11
+
+
+def bpf_programs() -> set[int]:
+    """The ids of all BPF programs in the kernel (bpf(2), union bpf_attr: start_id, next_id)."""
+    assert platform.machine() == "x86_64"
+    libc = ctypes.CDLL(None, use_errno=True)
+    attributes = (ctypes.c_uint32 * 32)()
+    found: set[int] = set()
+    while libc.syscall(NR_BPF, PROG_GET_NEXT_ID, ctypes.byref(attributes), 12) == 0:
+        found.add(attributes[1])
+        attributes[0] = attributes[1]
+    return found
+
+
+class Tracer:
+    """A tracer in the background, from its first word to its report."""
+
+    def __init__(self, where: Path, *words: str) -> None:
+        self.out, self.err = where / f"{words[0]}.out", where / f"{words[0]}.err"
+        with self.out.open("w") as out, self.err.open("w") as err:
+            self.process = subprocess.Popen(
+                ["popcornctl", "--json", "trace", *words], stdout=out, stderr=err
+            )
+
+    def wait_ready(self, seconds: float = 120) -> None:
+        end = time.monotonic() + seconds
+        while "Ctrl-C ends it" not in self.err.read_text():
+            assert self.process.poll() is None, self.err.read_text()
+            assert time.monotonic() < end, "the tracer does not begin"
+            time.sleep(0.1)
+
+    def end(self) -> str:
+        """As Ctrl-C ends it."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(120) == 0, self.err.read_text()
+        return self.out.read_text()
+
+
+@pytest.fixture(scope="module")
+def web() -> Iterator[Client]:
+    with Client() as client:
+        release_all(client)
+        start_kernel(
+            client, Spec(name="web", cpus=(2,), memory_bytes=256 << 20, kernel=RELEASE),
+            progress=quiet,
+        )  # fmt: skip
+        yield client
+        release_all(client)
+
+
+@pytest.fixture(scope="module")
+def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What each tracer saw of the same PINGS round trips, and what the module counted of them."""
+    where = tmp_path_factory.mktemp("trace")
+    programs = bpf_programs()
+    tracers = {
+        "latency": Tracer(where, "latency", "--node", "web", "--service", "echo", "--by", "cpu"),
+        "flow": Tracer(where, "flow", "--node", "web", "--service", "echo", "--buffer", "8M"),
+        "doorbell": Tracer(where, "doorbell", "--node", "web"),
+    }
+    for tracer in tracers.values():
+        tracer.wait_ready()
+    assert len(bpf_programs() - programs) == 3 + 1 + 4
+    before = web.node(1), web.queues()
+    fabric = ctl_json(
+        "trace", "latency", "--source", "fabric", "--node", "web", "--by", "channel", "--",
+        "popcornctl", "--json", "ping", "web", "-c", str(PINGS),
+    )  # fmt: skip
+    after = web.node(1), web.queues()
+    found: dict[str, Any] = {name: tracer.end() for name, tracer in tracers.items()}
+    assert bpf_programs() == programs
+    return {
+        **found,
+        "fabric": fabric,
+        "sent": after[0].sent - before[0].sent,
+        "received": after[0].received - before[0].received,
+        "bells": after[0].doorbells_sent - before[0].doorbells_sent,
+        "irqs": sum(q.doorbell_irqs for q in after[1]) - sum(q.doorbell_irqs for q in before[1]),
+    }
+
+
+def test_latency_by_cpu_counts_exactly(seen: dict[str, Any]) -> None:
+    found = json.loads(seen["latency"])
+    assert found["messages"] == {"queued": PINGS, "delivered": PINGS}
+    assert found["missed"] == 0
+    whole = [row for row in found["rows"] if row["name"] == "queued-delivered"]
+    assert sum(row["count"] for row in whole) == PINGS
+    assert {row["cpu"] for row in whole} <= {0, 1}
+
+
+def test_the_fabric_counts_as_the_channels_do(seen: dict[str, Any]) -> None:
+    found = seen["fabric"]
+    assert found["unseen"] == ["queued-doorbell", "poll-delivered"]
+    count = {(flow["src"], flow["dst"]): flow["messages"] for flow in found["delivered"]}
+    # Of every service: control messages may come in between.
+    assert count[1, 0] == seen["received"] >= PINGS
+    assert count[0, 1] == seen["sent"] >= PINGS
+    for row in found["rows"]:
+        assert sum(line["count"] for line in row["histogram"]) == row["count"]
+
+
+def test_flow_shows_every_message(seen: dict[str, Any]) -> None:
+    *flows, last = [json.loads(line) for line in seen["flow"].splitlines()]
+    assert last["summary"] == {
+        "delivered": PINGS, "slow": PINGS, "shown": PINGS, "lost": 0, "missed": 0
+    }  # fmt: skip
+    assert len(flows) == PINGS
+    assert {(flow["src"], flow["dst"], flow["service"]) for flow in flows} == {(1, 0, "echo")}
+    for flow in flows:
+        parts = [stage["ns"] for stage in flow["stages"]]
+        # But for rounding the parts are the whole.
+        assert 0 <= flow["total_ns"] - sum(parts) < len(parts)
+        assert flow["longest"] == max(flow["stages"], key=lambda stage: stage["ns"])["name"]
+    whole = json.loads(seen["latency"])["stages"][-1]
+    assert max(flow["total_ns"] for flow in flows) == whole["max_ns"]
+    assert min(flow["total_ns"] for flow in flows) == whole["min_ns"]
+
+
+def test_doorbell_counts_what_the_module_counts(seen: dict[str, Any]) -> None:
+    found = json.loads(seen["doorbell"])
+    assert found["missed"] == 0
+    sent = [row for row in found["sent"] if (row["src"], row["dst"]) == (0, 1)]
+    # It began before the counters were read, and ended after.
+    assert sum(row["messages"] for row in sent) == seen["sent"] >= PINGS
+    assert found["messages"]["taken"] == seen["received"]
+    assert found["doorbells"]["interrupts"] == seen["irqs"]
+    assert found["doorbells"]["sent"] >= seen["bells"]
+    assert 0 <= found["doorbells"]["empty"] <= found["doorbells"]["interrupts"]
+    assert {row["cpu"] for row in found["taken"]} <= {0, 1}
+
+
+def test_what_the_buffer_loses_is_counted(web: Client) -> None:
+    done = ctl(
+        "--json", "trace", "flow", "--node", "web", "--service", "echo", "--buffer", "4K", "--",
+        "popcornctl", "ping", "web", "--flood", "-c", str(PINGS),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    *flows, last = [json.loads(line) for line in done.stdout.splitlines()]
+    summary = last["summary"]
+    assert summary["delivered"] == summary["slow"] == PINGS
+    assert summary["shown"] == len(flows)
+    assert summary["lost"] > 0
+    assert summary["shown"] + summary["lost"] == PINGS
+
+
+@pytest.mark.parametrize("seconds", [1.5, 5])
+def test_interrupted_it_leaves_nothing(web: Client, seconds: float) -> None:
+    before = bpf_programs()
+    tracer = subprocess.Popen(
+        ["popcornctl", "trace", "doorbell"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(seconds)
+    tracer.send_signal(signal.SIGINT)
+    assert tracer.wait(60) in (0, 130)
+    assert bpf_programs() == before
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("flow", "--node", "nobody"), 1, "there is no node 'nobody'"),
+        (("flow", "--service", "nothing"), 1, "there is no service 'nothing'"),
+        (("doorbell", "--node", "9"), 1, "there is no node 9"),
+        (("latency", "--stage", "thought"), 2, "thought"),
+        (("latency", "--source", "fabric", "--by", "cpu"), 2, "does not count by cpu"),
+    ],
+)
+def test_refusals(web: Client, words: tuple[str, ...], status: int, says: str) -> None:
+    done = ctl("trace", *words)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_without_root_the_fabric_is_left(web: Client) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+             "popcornctl", "trace", *words],
+            capture_output=True, text=True, timeout=60, env=dict(os.environ),
+        )  # fmt: skip
+
+    refused = run("latency")
+    assert refused.returncode == 1
+    assert "needs root" in refused.stderr and "--source fabric" in refused.stderr
+    done = run("latency", "--source", "fabric", "--duration", "0.1")
+    assert done.returncode == 0, done.stderr
+    assert "source: the fabric" in done.stdout
