@@ -7,17 +7,18 @@ read the counts of all. What a trace reports is the difference between two readi
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Self
 
 from popcorn.client import Client
 from popcorn.models import Bucket, Latency, LatencyStage
 from popcorn_tracing.common import Limits, Machine, UsageError, machine, node_id, wait
-from popcorn_tracing.latency import STAGES, Arrivals, Options, Report, Stage, View
+from popcorn_tracing.latency import STAGES, Arrivals, Options, Report, Session, Stage, View
 
-__all__ = ("SEEN", "CycleTimes", "run")
+__all__ = ("SEEN", "CycleTimes", "opened", "run")
 
 #: What the fabric counts of a message's way, and which stage of a trace that is.
 SEEN: Mapping[LatencyStage, str] = {
@@ -148,16 +149,9 @@ def check(options: Options) -> None:
             )
 
 
-def run(
-    options: Options,
-    limits: Limits,
-    *,
-    show: Callable[[Report], None],
-    ready: Callable[[str], None],
-    output: IO[str] | None = None,
-    client: Callable[[], Client] = Client,
-) -> int:
-    """As :func:`popcorn_tracing.latency.run`, from the fabric; needs no privileges."""
+@contextlib.contextmanager
+def opened(options: Options, client: Callable[[], Client] = Client) -> Iterator[Session]:
+    """As :func:`popcorn_tracing.latency.opened`, from the fabric; needs no privileges."""
     check(options)
     here = machine(client=client)
     wanted = None if options.node is None else node_id(options.node, here)
@@ -169,14 +163,23 @@ def run(
             latencies = Reading.now(asked).since(before)
             return [item for item in latencies if wanted in (None, item.src, item.dst)]
 
-        def messages() -> int:
-            return sum(item.n for item in found() if item.stage == LatencyStage.DELIVER)
-
-        end = "" if limits.command else ", Ctrl-C ends it"
-        ready(f"counting the latency of messages between all kernels{end}")
-        return wait(
-            limits,
-            lambda: show(report(found(), here, time.monotonic() - begin, options.view)),
-            messages,
-            output,
+        yield Session(
+            "counting the latency of messages between all kernels",
+            lambda: report(found(), here, time.monotonic() - begin, options.view),
+            lambda: sum(item.n for item in found() if item.stage == LatencyStage.DELIVER),
         )
+
+
+def run(
+    options: Options,
+    limits: Limits,
+    *,
+    show: Callable[[Report], None],
+    ready: Callable[[str], None],
+    output: IO[str] | None = None,
+    client: Callable[[], Client] = Client,
+) -> int:
+    """As :func:`popcorn_tracing.latency.run`, from the fabric; needs no privileges."""
+    with opened(options, client) as session:
+        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
+        return wait(limits, lambda: show(session.read()), session.messages, output)

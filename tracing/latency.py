@@ -43,8 +43,10 @@ __all__ = (
     "Options",
     "Report",
     "Row",
+    "Session",
     "Stage",
     "View",
+    "opened",
     "run",
 )
 
@@ -380,6 +382,41 @@ def _or_fabric() -> Iterator[None]:
         raise
 
 
+@dataclass(frozen=True)
+class Session:
+    """A trace that has begun: `read` gives the report so far, `messages` how many were delivered.
+
+    `what` says what is being done, for people.
+    """
+
+    what: str
+    read: Callable[[], Report]
+    messages: Callable[[], int]
+
+
+@contextlib.contextmanager
+def opened(options: Options) -> Iterator[Session]:
+    """A trace from here to the end of the block; raises what :func:`run` does."""
+    defines: dict[str, int] = {}
+    if options.service is not None:
+        defines["ONLY_SERVICE"] = service_id(options.service)
+    with _or_fabric():
+        check(EVENTS)
+    here = machine(options.tsc_khz)
+    defines["TSC_KHZ"] = here.tsc_khz
+    if options.node is not None:
+        defines["ONLY_NODE"] = node_id(options.node, here)
+    with contextlib.ExitStack() as stack:
+        with _or_fabric():
+            program = stack.enter_context(loaded(SOURCE, defines))
+        begin = time.monotonic()
+        yield Session(
+            "tracing the latency of messages",
+            lambda: read(program, here, time.monotonic() - begin, options.view),
+            lambda: int(program["counters"].sum(DELIVERED).value),
+        )
+
+
 def run(
     options: Options,
     limits: Limits,
@@ -395,24 +432,6 @@ def run(
     classes below it for what :func:`popcorn_tracing.common.check` finds, for a node or service that
     is not there, and if bcc fails.
     """
-    defines: dict[str, int] = {}
-    if options.service is not None:
-        defines["ONLY_SERVICE"] = service_id(options.service)
-    with _or_fabric():
-        check(EVENTS)
-    here = machine(options.tsc_khz)
-    defines["TSC_KHZ"] = here.tsc_khz
-    if options.node is not None:
-        defines["ONLY_NODE"] = node_id(options.node, here)
-    with contextlib.ExitStack() as stack:
-        with _or_fabric():
-            program = stack.enter_context(loaded(SOURCE, defines))
-        begin = time.monotonic()
-        end = "" if limits.command else ", Ctrl-C ends it"
-        ready(f"tracing the latency of messages{end}")
-        return wait(
-            limits,
-            lambda: show(read(program, here, time.monotonic() - begin, options.view)),
-            lambda: int(program["counters"].sum(DELIVERED).value),
-            output,
-        )
+    with opened(options) as session:
+        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
+        return wait(limits, lambda: show(session.read()), session.messages, output)

@@ -86,6 +86,16 @@ def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
         "latency": Tracer(where, "latency", "--node", "web", "--service", "echo", "--by", "cpu"),
         "flow": Tracer(where, "flow", "--node", "web", "--service", "echo", "--buffer", "8M"),
         "doorbell": Tracer(where, "doorbell", "--node", "web"),
+        "heatmap": Tracer(
+            where,
+            "heatmap",
+            "--source",
+            "fabric",
+            "--node",
+            "web",
+            "--svg",
+            str(where / "heat.svg"),
+        ),
     }
     for tracer in tracers.values():
         tracer.wait_ready()
@@ -100,6 +110,7 @@ def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     assert bpf_programs() == programs
     return {
         **found,
+        "picture": (where / "heat.svg").read_text(),
         "fabric": fabric,
         "sent": after[0].sent - before[0].sent,
         "received": after[0].received - before[0].received,
@@ -126,6 +137,13 @@ def test_the_fabric_counts_as_the_channels_do(seen: dict[str, Any]) -> None:
     assert count[0, 1] == seen["sent"] >= PINGS
     for row in found["rows"]:
         assert sum(line["count"] for line in row["histogram"]) == row["count"]
+
+
+def test_the_heat_map_loses_nothing(seen: dict[str, Any]) -> None:
+    columns = [json.loads(line) for line in seen["heatmap"].splitlines()]
+    assert sum(column["count"] for column in columns) == seen["sent"] + seen["received"]
+    assert len(columns) > 1
+    assert seen["picture"].count("<title>") == sum(len(c["histogram"]) for c in columns)
 
 
 def test_flow_shows_every_message(seen: dict[str, Any]) -> None:

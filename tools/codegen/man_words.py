@@ -405,7 +405,14 @@ WORDS: Mapping[str, Words] = {
         files=("/sys/class/popcorn",),
         see=("udev(7)",),
     ),
-    "trace": Words(see=("popcorn-latency(8)", "popcorn-flow(8)", "popcorn-doorbell(8)")),
+    "trace": Words(
+        see=(
+            "popcorn-latency(8)",
+            "popcorn-flow(8)",
+            "popcorn-doorbell(8)",
+            "popcorn-heatmap(8)",
+        )
+    ),
     "trace latency": Words(
         examples=(
             (
@@ -459,6 +466,25 @@ WORDS: Mapping[str, Words] = {
         exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-doorbell(8)", "popcornctl-queue-list(1)"),
+    ),
+    "trace heatmap": Words(
+        examples=(
+            (
+                "Messages between all kernels, without BPF, every half second:",
+                "popcornctl trace heatmap --source fabric 0.5",
+            ),
+            (
+                "A minute as a picture:",
+                "popcornctl trace heatmap --duration 60 --svg heat.svg",
+            ),
+        ),
+        arguments={
+            "INTERVAL": "Seconds that a line is of.",
+            "COMMAND": "A command to trace; what follows it are its own arguments.",
+        },
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE", *_COLOUR),
+        see=("popcorn-heatmap(8)", "popcornctl-trace-latency(1)"),
     ),
     "completion": Words(
         examples=(

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from popcorn.cli.base import NODE, SECONDS, SIZE, Command, Group, parsed, settings
-from popcorn.cli.output import histogram, print_json, print_json_line, table
+from popcorn.cli.output import coloured, histogram, print_json, print_json_line, table
 from popcorn.units import format_micros
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from popcorn_tracing.common import Machine, Times
     from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Summary
+    from popcorn_tracing.heatmap import Column
     from popcorn_tracing.latency import Report, Row
 
 TRACED = "popcorn.traced"
@@ -362,6 +364,84 @@ def _show_doorbells(report: DoorbellReport) -> None:
         ]
         table(("QUEUE", "WINDOW", "HITS", "SLEEPS", "SPURIOUS"), rows)
     print(flush=True)
+
+
+@trace.command("heatmap", cls=TracingCommand)
+@click.argument("interval", type=SECONDS, default="1")
+@click.option("--node", type=NODE, help="Only messages from or to this node, an id or a name.")
+@click.option(
+    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
+)
+@click.option(
+    "--stage",
+    type=click.Choice(STAGES),
+    default="queued-delivered",
+    show_default=True,
+    help="The stage whose times are shown.",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["bpf", "fabric"]),
+    default="bpf",
+    help="Who counts: a BPF program in this kernel, or every kernel in the fabric, always.",
+)
+@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@click.option(
+    "--svg",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="At the end, write a picture of it all to this file.",
+)
+@click.pass_context
+def heatmap(ctx: click.Context, duration: float | None, **given: Any) -> None:
+    """Show latency over time: a line every INTERVAL seconds, 1 if it is not given.
+
+    Each line is a histogram: times from 256 ns to a second from left to right, by powers of two,
+    the darker the more messages. With COMMAND, trace while it runs and exit with its status.
+    Otherwise Ctrl-C ends the trace.
+    """
+    from popcorn_tracing import heatmap as tracer
+    from popcorn_tracing.common import Limits
+
+    options = tracer.Options(**given)
+    limits = Limits(duration=duration, command=ctx.meta.get(TRACED, ()))
+    as_json = settings().json
+
+    def ready(text: str) -> None:
+        _say(text)
+
+    def show(column: Column) -> None:
+        if as_json:
+            print_json_line(column.to_json())
+        else:
+            print(_heat_line(column), flush=True)
+
+    if not as_json:
+        labels = (tracer.nanos(1 << slot) for slot in range(tracer.FIRST, tracer.LAST + 1, 4))
+        print(f"{'TIME, S':>9}  {'N':>8}  " + "".join(f"{label:<8}" for label in labels).rstrip())
+    output = sys.stderr if as_json else None
+    ctx.exit(tracer.run(options, limits, show=show, ready=ready, output=output))
+
+
+def _heat_line(column: Column) -> str:
+    """A line of a heat map; colours where they belong, characters elsewhere."""
+    from popcorn_tracing.heatmap import COLOURS, SHADES, level
+
+    cells = column.cells()
+    most = max(cells)
+    shown = []
+    for count in cells:
+        if coloured(sys.stdout):
+            dark = level(count, most, len(COLOURS) + 1)
+            shown.append(click.style("  ", bg=_rgb(COLOURS[dark - 1])) if dark else "  ")
+        else:
+            shown.append(SHADES[level(count, most, len(SHADES))] * 2)
+    return f"{column.end:>9.1f}  {column.count:>8}  " + "".join(shown).rstrip(" ")
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    """`#rrggbb` as numbers."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
 def _namer(here: Machine) -> Callable[[int], str]:
