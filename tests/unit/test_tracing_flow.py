@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import struct
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -269,6 +270,7 @@ def ctl(monkeypatch, capsys):
 
     def run(options, limits, *, show, ready, end, output):
         asked.append((options, limits))
+        assert output is sys.stderr
         ready("tracing messages")
         show(SLOW)
         end(flow.Summary(9, 3, 1, 2, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -159,6 +160,7 @@ def ctl(monkeypatch, capsys):
 
     def run(options, limits, *, show, ready, output):
         asked.append((options, limits))
+        assert output is sys.stderr
         ready("tracing")
         show(Column(0, 1, {SHORT: 1000, LONG: 1}))
         show(Column(1, 2.04, {}))

@@ -214,8 +214,8 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
         else:
             _say(_flow_end(summary))
 
-    output = sys.stderr if as_json else None
-    ctx.exit(tracer.run(options, limits, show=show, ready=ready, end=end, output=output))
+    # Lines come while the command runs: what it prints does not belong between them.
+    ctx.exit(tracer.run(options, limits, show=show, ready=ready, end=end, output=sys.stderr))
 
 
 _FLOW_HEAD = (
@@ -419,8 +419,8 @@ def heatmap(ctx: click.Context, duration: float | None, **given: Any) -> None:
     if not as_json:
         labels = (tracer.nanos(1 << slot) for slot in range(tracer.FIRST, tracer.LAST + 1, 4))
         print(f"{'TIME, S':>9}  {'N':>8}  " + "".join(f"{label:<8}" for label in labels).rstrip())
-    output = sys.stderr if as_json else None
-    ctx.exit(tracer.run(options, limits, show=show, ready=ready, output=output))
+    # Lines come while the command runs: what it prints does not belong between them.
+    ctx.exit(tracer.run(options, limits, show=show, ready=ready, output=sys.stderr))
 
 
 def _heat_line(column: Column) -> str:
@@ -436,7 +436,7 @@ def _heat_line(column: Column) -> str:
             shown.append(click.style("  ", bg=_rgb(COLOURS[dark - 1])) if dark else "  ")
         else:
             shown.append(SHADES[level(count, most, len(SHADES))] * 2)
-    return f"{column.end:>9.1f}  {column.count:>8}  " + "".join(shown).rstrip(" ")
+    return (f"{column.end:>9.1f}  {column.count:>8}  " + "".join(shown)).rstrip(" ")
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
