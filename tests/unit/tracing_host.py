@@ -68,4 +68,5 @@ def page_has_all(name: str, words: list[str]) -> None:
         assert f".SH {section}" in page
     for word in words:
         assert word in page, word
+    assert (ROOT / f"tracing/examples/{name}.txt").read_text().startswith("Examples of popcornctl")
     assert f"tracing/man/popcorn-{name}.8" in (ROOT / "setup.cfg").read_text()
