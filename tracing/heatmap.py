@@ -212,10 +212,13 @@ def _ladder(rows: Sequence[Bounds]) -> list[Bounds]:
 
 
 def _writable(path: Path) -> None:
-    """Refuse a file that cannot be written before anything is traced."""
+    """Refuse a file that cannot be written before anything is traced; makes none that was not."""
+    new = not path.exists()
     try:
         with path.open("a"):
             pass
+        if new:
+            path.unlink()
     except OSError as error:
         raise PopcornError(f"cannot write {path}: {error.strerror}") from error
 

@@ -323,6 +323,18 @@ def test_the_command_line(ctl) -> None:
 
 
 @pytest.mark.parametrize(
+    ("summary", "says"),
+    [
+        (flow.Summary(5, 5, 5), "5 messages delivered, 5 shown, 0 lost"),
+        (flow.Summary(9, 9, 5), "9 messages delivered, 5 shown, 4 came too late to be, 0 lost"),
+        (flow.Summary(9, 2, 2), "9 messages delivered, 2 slow enough, 2 shown, 0 lost"),
+    ],
+)
+def test_what_is_said_at_the_end(summary: flow.Summary, says: str) -> None:
+    assert cli_trace._flow_end(summary) == says
+
+
+@pytest.mark.parametrize(
     "words",
     [
         ("--slower", "soon"),

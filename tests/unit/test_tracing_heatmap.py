@@ -139,6 +139,19 @@ def test_a_file_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
     assert source.options is None
 
 
+def test_a_trace_that_cannot_begin_leaves_no_file(tmp_path: Path) -> None:
+    def opened(options: latency.Options):
+        raise PopcornError("no bcc")
+
+    old, new = tmp_path / "old.svg", tmp_path / "new.svg"
+    old.write_text("a picture")
+    for path in (old, new):
+        with pytest.raises(PopcornError, match="no bcc"):
+            heatmap.run(heatmap.Options(svg=path), Limits(), show=print, ready=print, opened=opened)
+    assert old.read_text() == "a picture"
+    assert not new.exists()
+
+
 def test_no_interval() -> None:
     with pytest.raises(UsageError):
         heatmap.Options(interval=0.0)

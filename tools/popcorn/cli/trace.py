@@ -255,9 +255,9 @@ def _flow_end(summary: Summary) -> str:
     if summary.slow != summary.delivered:
         parts.append(f"{summary.slow} slow enough")
     parts.append(f"{summary.shown} shown")
-    more = summary.slow - summary.shown - summary.lost
-    if more > 0:
-        parts.append(f"{more} more than asked for")
+    left = summary.slow - summary.shown - summary.lost
+    if left > 0:
+        parts.append(f"{left} came too late to be")
     full = " (use a larger --buffer, or a filter)" if summary.lost else ""
     parts.append(f"{summary.lost} lost{full}")
     if summary.missed:
