@@ -25,6 +25,11 @@ from popcorn.start import Spec, start_kernel
 
 PINGS = 9_973
 
+WEB = 2
+"""The CPU that the secondary has."""
+
+HERE = set(range(os.cpu_count() or 4)) - {WEB}
+
 NR_BPF = 321
 PROG_GET_NEXT_ID = 11
 
@@ -70,7 +75,7 @@ def web() -> Iterator[Client]:
     with Client() as client:
         release_all(client)
         start_kernel(
-            client, Spec(name="web", cpus=(2,), memory_bytes=256 << 20, kernel=RELEASE),
+            client, Spec(name="web", cpus=(WEB,), memory_bytes=256 << 20, kernel=RELEASE),
             progress=quiet,
         )  # fmt: skip
         yield client
@@ -125,7 +130,7 @@ def test_latency_by_cpu_counts_exactly(seen: dict[str, Any]) -> None:
     assert found["missed"] == 0
     whole = [row for row in found["rows"] if row["name"] == "queued-delivered"]
     assert sum(row["count"] for row in whole) == PINGS
-    assert {row["cpu"] for row in whole} <= {0, 1}
+    assert {row["cpu"] for row in whole} <= HERE
 
 
 def test_the_fabric_counts_as_the_channels_do(seen: dict[str, Any]) -> None:
@@ -173,7 +178,7 @@ def test_doorbell_counts_what_the_module_counts(seen: dict[str, Any]) -> None:
     assert found["doorbells"]["interrupts"] == seen["irqs"]
     assert found["doorbells"]["sent"] >= seen["bells"]
     assert 0 <= found["doorbells"]["empty"] <= found["doorbells"]["interrupts"]
-    assert {row["cpu"] for row in found["taken"]} <= {0, 1}
+    assert {row["cpu"] for row in found["taken"]} <= HERE
 
 
 def test_what_the_buffer_loses_is_counted(web: Client) -> None:
