@@ -64,6 +64,20 @@ def test_without_package_lists_what_is_there_will_do(recipe: Recipe, archive: li
     assert not compiled.up_to_date(recipe, state)
 
 
+def test_a_tree_that_was_configured_otherwise_since_is_not_the_kernels(
+    recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, "LINUX", tmp_path / "linux")
+    config = tmp_path / "config"
+    config.write_text("# General\nCONFIG_KASAN=y\n# CONFIG_PREEMPT is not set\n")
+    assert not compiled.tree_fits(recipe, config)
+    recipe.tree.mkdir(parents=True)
+    (recipe.tree / ".config").write_text("# CONFIG_PREEMPT is not set\nCONFIG_KASAN=y\n")
+    assert compiled.tree_fits(recipe, config)
+    (recipe.tree / ".config").write_text("CONFIG_PREEMPT=y\nCONFIG_KASAN=y\n")
+    assert not compiled.tree_fits(recipe, config)
+
+
 def test_a_setting_that_the_kernel_did_not_take_is_told() -> None:
     fragment = (
         "# About memory: CONFIG_X is not set here.\n"

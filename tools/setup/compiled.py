@@ -65,6 +65,16 @@ def up_to_date(recipe: Recipe, built_from: str) -> bool:
     return built_from == recipe.state(version)
 
 
+def tree_fits(recipe: Recipe, config: Path) -> bool:
+    """Whether the tree is still configured as the kernel was whose configuration is in `config`.
+
+    Modules that are built in a tree of other settings load and then write where nothing of theirs
+    is: structures differ, and nothing in the kernel looks at that (no CONFIG_MODVERSIONS).
+    """
+    ours = recipe.tree / ".config"
+    return ours.exists() and _settings(ours.read_text()) == _settings(config.read_text())
+
+
 def candidate(recipe: Recipe) -> str:
     """Return the version of the source package that would be fetched, "" if apt knows none."""
     try:

@@ -140,7 +140,12 @@ def _fetch(name: str) -> Kernel:
 def _ensure_built(recipe: Recipe) -> Kernel:
     stamp = KERNELS / recipe.name / "built-from"
     kernel = _read(recipe.name)
-    if kernel and stamp.exists() and compiled.up_to_date(recipe, stamp.read_text()):
+    if (
+        kernel
+        and stamp.exists()
+        and compiled.up_to_date(recipe, stamp.read_text())
+        and compiled.tree_fits(recipe, kernel.base / "boot" / f"config-{kernel.release}")
+    ):
         return kernel
     scratch = KERNELS / f".{recipe.name}"
     shutil.rmtree(scratch, ignore_errors=True)
