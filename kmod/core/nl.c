@@ -103,6 +103,15 @@ int pcn_nl_fabric_get_doit(struct sk_buff *skb, struct genl_info *info)
 	return genlmsg_reply(reply, info);
 }
 
+/* A node writes its slot itself, and garbage if it is broken: no more than it was given. */
+static u32 pcn_nl_node_cpus(const struct pcn_node *node)
+{
+	u32 says = READ_ONCE(pcn_fabric_node(node->id)->nr_cpus);
+	u32 given = bitmap_weight(node->apic_ids, PCN_APIC_IDS_MAX);
+
+	return given ? min(says, given) : says; /* loopback nodes have none of their own */
+}
+
 static int pcn_nl_fill_live_node(struct sk_buff *skb, struct pcn_node *node)
 {
 	const struct pcn_shm_node *shm = pcn_fabric_node(node->id);
@@ -115,7 +124,7 @@ static int pcn_nl_fill_live_node(struct sk_buff *skb, struct pcn_node *node)
 	pcn_node_copy_text(machine, sizeof(machine), shm->machine, sizeof(shm->machine));
 	ret = nla_put_string(skb, POPCORN_A_NODE_RELEASE, release) ?:
 	      nla_put_string(skb, POPCORN_A_NODE_MACHINE, machine) ?:
-	      nla_put_u32(skb, POPCORN_A_NODE_NR_CPUS, READ_ONCE(shm->nr_cpus));
+	      nla_put_u32(skb, POPCORN_A_NODE_NR_CPUS, pcn_nl_node_cpus(node));
 	if (!ret && heartbeat && tsc_khz)
 		ret = pcn_nl_put_u64(skb, POPCORN_A_NODE_HEARTBEAT_AGE,
 				     now > heartbeat ? div_u64(now - heartbeat, tsc_khz) : 0);

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -75,12 +76,17 @@ def start(client: Client) -> Starter:
     return starter
 
 
-@pytest.fixture
-def run_image(tmp_path: Path) -> Callable[..., Path]:
-    """An initramfs whose kernel, of RELEASE or another, runs a script once it has joined."""
+@pytest.fixture(scope="session")
+def run_image(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """An initramfs whose kernel, of RELEASE or another, runs a script once it has joined.
 
+    One for each script: to build it takes seconds.
+    """
+
+    @functools.cache
     def build(script: str, release: str = RELEASE) -> Path:
-        source, image = tmp_path / "run.sh", tmp_path / "run.img"
+        directory = tmp_path_factory.mktemp("image")
+        source, image = directory / "run.sh", directory / "run.img"
         source.write_text("#!/bin/sh\n" + script)
         done = ctl("image", "build", "--release", release, "--profile", "shell",
                    "--run", str(source), "-o", str(image))  # fmt: skip
