@@ -38,9 +38,11 @@ static const u8 pcn_kernel_follows[] = {
 	[STATE(STARTING)] = BIT(STATE(RUNNING)) | BIT(STATE(LEASED)) | BIT(STATE(STOPPED)) |
 			    BIT(STATE(CRASHED)) | BIT(STATE(KILLED)),
 	[STATE(RUNNING)] = BIT(STATE(STOPPING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
-			   BIT(STATE(KILLED)),
+			   BIT(STATE(KILLED)) | BIT(STATE(HUNG)),
 	[STATE(STOPPING)] = BIT(STATE(RUNNING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
-			    BIT(STATE(KILLED)),
+			    BIT(STATE(KILLED)) | BIT(STATE(HUNG)),
+	[STATE(HUNG)] = BIT(STATE(RUNNING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
+			BIT(STATE(KILLED)),
 	[STATE(STOPPED)] = BIT(STATE(LEASED)),
 	[STATE(CRASHED)] = BIT(STATE(LEASED)),
 	[STATE(KILLED)] = BIT(STATE(LEASED)),
@@ -54,6 +56,7 @@ static const char *const pcn_kernel_state_names[] = {
 	[STATE(STOPPED)] = "stopped",
 	[STATE(CRASHED)] = "crashed",
 	[STATE(KILLED)] = "killed",
+	[STATE(HUNG)] = "hung",
 };
 
 static const char *pcn_kernel_state_name(const struct pcn_kernel *kernel)
@@ -61,10 +64,11 @@ static const char *pcn_kernel_state_name(const struct pcn_kernel *kernel)
 	return pcn_kernel_state_names[kernel->info.state];
 }
 
+/* One that hangs does, too: its CPUs are doing something, and perhaps it is only slow. */
 static bool pcn_kernel_runs(const struct pcn_kernel *kernel)
 {
 	return kernel->info.state == STATE(STARTING) || kernel->info.state == STATE(RUNNING) ||
-	       kernel->info.state == STATE(STOPPING);
+	       kernel->info.state == STATE(STOPPING) || kernel->info.state == STATE(HUNG);
 }
 
 static void pcn_kernel_snapshot(struct pcn_kernel *kernel, struct pcn_kernel_info *info)
@@ -542,6 +546,10 @@ static int pcn_kernel_ask_stop(struct pcn_kernel *kernel, struct netlink_ext_ack
 		pcn_nl_refuse(extack, NULL, "kernel %s has not joined and cannot be asked; kill it",
 			      kernel->info.name);
 		ret = -ENOTCONN;
+	} else if (kernel->info.state == STATE(HUNG)) {
+		pcn_nl_refuse(extack, NULL, "kernel %s is hung and cannot be asked; kill it",
+			      kernel->info.name);
+		ret = -ENOTCONN;
 	} else if (!pcn_kernel_runs(kernel)) {
 		pcn_nl_refuse(extack, NULL, "kernel %s does not run: it is %s", kernel->info.name,
 			      pcn_kernel_state_name(kernel));
@@ -659,10 +667,15 @@ static void pcn_kernel_node_event(u32 node, u32 state, const char *reason)
 	switch (state) {
 	case POPCORN_NODE_STATE_UP:
 		/* Also told when a node that gave no sign of life for a while does so again. */
+		if (kernel->info.state == STATE(HUNG))
+			pcn_kernel_enter(kernel, STATE(RUNNING), "alive again");
 		if (kernel->info.state != STATE(STARTING))
 			break;
 		kernel->info.join_us = ktime_us_delta(ktime_get(), kernel->sent_off);
 		pcn_kernel_enter(kernel, STATE(RUNNING), "");
+		break;
+	case POPCORN_NODE_STATE_HUNG:
+		pcn_kernel_enter(kernel, STATE(HUNG), reason);
 		break;
 	case POPCORN_NODE_STATE_LEFT:
 		pcn_kernel_ended(kernel, STATE(STOPPED), "left the fabric", 0);

@@ -83,6 +83,8 @@ enum popcorn_node_state {
  * @POPCORN_KERNEL_STATE_CRASHED: Panicked; its CPUs are parked and its memory
  *   is as it was.
  * @POPCORN_KERNEL_STATE_KILLED: Its CPUs were reset by the primary.
+ * @POPCORN_KERNEL_STATE_HUNG: Gave no sign of life for some seconds. Nothing
+ *   was done to it: it may only be slow, and runs again when it gives one.
  */
 enum popcorn_kernel_state {
 	POPCORN_KERNEL_STATE_LEASED,
@@ -92,6 +94,7 @@ enum popcorn_kernel_state {
 	POPCORN_KERNEL_STATE_STOPPED,
 	POPCORN_KERNEL_STATE_CRASHED,
 	POPCORN_KERNEL_STATE_KILLED,
+	POPCORN_KERNEL_STATE_HUNG,
 };
 
 /**

@@ -190,6 +190,7 @@ def _kernel(message: Message) -> Kernel:
         epoch=message.get("epoch", 0),
         age_ms=message.get("age", 0),
         join_us=message.get("join-time", 0),
+        since=time.time() - message.get("age", 0) / 1000,
     )
 
 

@@ -556,7 +556,7 @@ def _what_to_do(kernel: Kernel) -> str:
 
 
 def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
-    ended = (*RESTING, KernelState.STOPPING)
+    ended = (*RESTING, KernelState.STOPPING, KernelState.HUNG)
     try:
         found = client.wait_kernel(kernel.id, (KernelState.RUNNING,), timeout, give_up=ended)
     except TimeoutExpiredError:

@@ -122,6 +122,7 @@ class KernelState(IntEnum):
     STOPPED = 4
     CRASHED = 5
     KILLED = 6
+    HUNG = 7
 
 
 class MemoryBackend(IntEnum):
@@ -590,6 +591,7 @@ DOCS: dict[str, str] = {
     "POPCORN_KERNEL_STATE_STOPPED": "Powered off, halted or rebooted; its CPUs are parked. It can be started again.",  # noqa: E501
     "POPCORN_KERNEL_STATE_CRASHED": "Panicked; its CPUs are parked and its memory is as it was.",
     "POPCORN_KERNEL_STATE_KILLED": "Its CPUs were reset by the primary.",
+    "POPCORN_KERNEL_STATE_HUNG": "Gave no sign of life for some seconds. Nothing was done to it: it may only be slow, and runs again when it gives one.",  # noqa: E501
     "POPCORN_MEMORY_BACKEND_CONTIG": "Taken from the running kernel's page allocator.",
     "POPCORN_MEMORY_BACKEND_RESERVED": "A range that the primary was booted without (memmap=SIZE$START).",  # noqa: E501
     "POPCORN_LATENCY_STAGE_DELIVER": "From a message's time stamp to its delivery.",
