@@ -89,6 +89,10 @@ static const struct nla_policy pcn_nl_node_set_policy[POPCORN_A_NODE_THREADED + 
 	[POPCORN_A_NODE_THREADED] = NLA_POLICY_MAX(NLA_U32, 1),
 };
 
+static const struct nla_policy pcn_nl_kernel_nmi_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
+};
+
 const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 	{
 		.cmd     = POPCORN_CMD_FABRIC_GET,
@@ -180,6 +184,13 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.doit    = pcn_nl_node_set_doit,
 		.policy  = pcn_nl_node_set_policy,
 		.maxattr = POPCORN_A_NODE_THREADED,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_NMI,
+		.doit    = pcn_nl_kernel_nmi_doit,
+		.policy  = pcn_nl_kernel_nmi_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
 		.flags   = GENL_ADMIN_PERM,
 	},
 };

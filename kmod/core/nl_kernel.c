@@ -244,7 +244,8 @@ static struct nlattr *pcn_nl_kernel_id(struct genl_info *info, u32 *id)
 	return attr;
 }
 
-int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
+/* What is done to a kernel and answered with what it is then. */
+static int pcn_nl_kernel_answered(struct genl_info *info, u8 cmd)
 {
 	const struct pcn_host_ops *host;
 	struct pcn_kernel_info *kernel;
@@ -257,12 +258,27 @@ int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!host)
 		return -EOPNOTSUPP;
 	kernel = kzalloc(sizeof(*kernel), GFP_KERNEL);
-	ret = kernel ? host->prepare(id, kernel, info->extack) : -ENOMEM;
+	if (!kernel)
+		ret = -ENOMEM;
+	else if (cmd == POPCORN_CMD_KERNEL_NMI)
+		ret = host->nmi(id, kernel, info->extack);
+	else
+		ret = host->prepare(id, kernel, info->extack);
 	pcn_host_put(host);
 	if (!ret)
-		ret = pcn_nl_reply_kernel(info, kernel, POPCORN_CMD_KERNEL_PREPARE);
+		ret = pcn_nl_reply_kernel(info, kernel, cmd);
 	kfree(kernel);
 	return ret;
+}
+
+int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return pcn_nl_kernel_answered(info, POPCORN_CMD_KERNEL_PREPARE);
+}
+
+int pcn_nl_kernel_nmi_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return pcn_nl_kernel_answered(info, POPCORN_CMD_KERNEL_NMI);
 }
 
 int pcn_nl_kernel_boot_doit(struct sk_buff *skb, struct genl_info *info)

@@ -611,6 +611,52 @@ static int pcn_kernel_kill(u32 id, struct netlink_ext_ack *extack)
 	return 0;
 }
 
+/* The CPUs of @info become those that were sent one. */
+static int pcn_kernel_send_nmi(struct pcn_kernel *kernel, struct pcn_kernel_info *info,
+			       struct netlink_ext_ack *extack)
+{
+	bool sent[PCN_KERNEL_CPUS_MAX];
+	u32 i;
+
+	lockdep_assert_held(&pcn_kernel_table_lock);
+	/* While it is in such a state nothing has reset its CPUs, nor is about to. */
+	if (kernel->info.state == STATE(STARTING) || !pcn_kernel_runs(kernel)) {
+		pcn_nl_refuse(extack, NULL, "kernel %s is %s: only one that has joined and not ended can be asked",
+			      kernel->info.name, pcn_kernel_state_name(kernel));
+		return -ESRCH;
+	}
+	if (!pcn_nmi_send(kernel->info.id, kernel->cpus.apic_id, kernel->cpus.nr, sent)) {
+		pcn_nl_refuse(extack, NULL, "no CPU of kernel %s takes an NMI from here", kernel->info.name);
+		return -EOPNOTSUPP;
+	}
+	pcn_kernel_snapshot(kernel, info);
+	info->nr_cpus = 0;
+	for (i = 0; i < kernel->cpus.nr; i++) {
+		if (!sent[i])
+			continue;
+		info->cpu[info->nr_cpus] = kernel->cpus.cpu[i];
+		info->apic_id[info->nr_cpus++] = kernel->cpus.apic_id[i];
+	}
+	return 0;
+}
+
+static int pcn_kernel_nmi(u32 id, struct pcn_kernel_info *info, struct netlink_ext_ack *extack)
+{
+	struct pcn_kernel *kernel;
+	int ret;
+
+	if (!pcn_kernel_may(extack))
+		return -EPERM;
+	kernel = pcn_kernel_get(id, extack);
+	if (IS_ERR(kernel))
+		return PTR_ERR(kernel);
+	mutex_lock(&pcn_kernel_table_lock);
+	ret = pcn_kernel_send_nmi(kernel, info, extack);
+	mutex_unlock(&pcn_kernel_table_lock);
+	pcn_kernel_put(kernel);
+	return ret;
+}
+
 static int pcn_kernel_del(u32 id, struct netlink_ext_ack *extack)
 {
 	struct pcn_kernel *kernel;
@@ -852,6 +898,7 @@ const struct pcn_host_ops pcn_kernel_ops = {
 	.boot = pcn_kernel_boot,
 	.stop = pcn_kernel_stop,
 	.kill = pcn_kernel_kill,
+	.nmi = pcn_kernel_nmi,
 	.del = pcn_kernel_del,
 	.node_event = pcn_kernel_node_event,
 };

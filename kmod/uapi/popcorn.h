@@ -486,6 +486,9 @@ enum popcorn_a_service {
  *   those that are empty.
  * @POPCORN_CMD_NODE_SET: Change how this kernel's node waits for messages. What
  *   is not given stays.
+ * @POPCORN_CMD_KERNEL_NMI: Have the CPUs of a kernel that has joined and not
+ *   ended print their backtraces into its log, also where they allow no
+ *   interrupts. The answer tells which CPUs were told to.
  */
 enum popcorn_cmd {
 	POPCORN_CMD_FABRIC_GET = 1,
@@ -507,9 +510,10 @@ enum popcorn_cmd {
 	POPCORN_CMD_QUEUE_GET,
 	POPCORN_CMD_LATENCY_GET,
 	POPCORN_CMD_NODE_SET,
+	POPCORN_CMD_KERNEL_NMI,
 };
 
-#define POPCORN_CMD_MAX	POPCORN_CMD_NODE_SET
+#define POPCORN_CMD_MAX	POPCORN_CMD_KERNEL_NMI
 
 #define POPCORN_MCGRP_NODE	"node"
 #define POPCORN_MCGRP_KERNEL	"kernel"

@@ -358,6 +358,8 @@ class FakeModule:
             self.set_state(number, KernelState.STOPPING)
         elif cmd == Cmd.KERNEL_KILL:
             self.set_state(number, KernelState.KILLED)
+        elif cmd == Cmd.KERNEL_NMI:
+            return [{**kernel, "cpu": kernel["cpu"][:1]}]
         elif cmd == Cmd.KERNEL_DEL:
             if kernel["state"] in (KernelState.STARTING, KernelState.RUNNING):
                 raise Refusal(errno.EBUSY, "the kernel is running", "id")

@@ -99,6 +99,7 @@ def test_bash_completes_every_command(environment: dict[str, str]) -> None:
         "exec",
         "kill",
         "list",
+        "nmi",
         "plan",
         "show",
         "ssh",

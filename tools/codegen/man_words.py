@@ -138,6 +138,21 @@ WORDS: Mapping[str, Words] = {
         examples=(("End a kernel that does not answer:", "popcornctl kernel kill web"),),
         arguments=_NAME,
     ),
+    "kernel nmi": Words(
+        examples=(
+            (
+                "Where does it hang?",
+                "popcornctl kernel nmi web\npopcornctl kernel dmesg web | tail -n 60",
+            ),
+        ),
+        arguments=_NAME,
+        exits={
+            EXIT_FAILED: (
+                "There is no such kernel, it has not joined, has ended, or takes no NMI from here."
+            )
+        },
+        see=("popcornctl-kernel-dmesg(1)",),
+    ),
     "kernel exec": Words(
         examples=(
             ("How long has it been up?", "popcornctl kernel exec web -- uptime"),

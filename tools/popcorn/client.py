@@ -428,6 +428,13 @@ class Client:
         """Reset the CPUs of a kernel, whatever it does. Its lease stays."""
         self._family.request(Cmd.KERNEL_KILL, [("id", kernel_id)])
 
+    def kernel_nmi(self, kernel_id: int) -> Kernel:
+        """Have a kernel's CPUs print their backtraces into its log, whatever they do.
+
+        Returns the kernel with the CPUs that were told to: those that it has brought up.
+        """
+        return _kernel(self._one(Cmd.KERNEL_NMI, [("id", kernel_id)]))
+
     def kernel_del(self, kernel_id: int) -> None:
         """Give back what a kernel that does not run has leased. BusyError if it runs."""
         self._family.request(Cmd.KERNEL_DEL, [("id", kernel_id)])

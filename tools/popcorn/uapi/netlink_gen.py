@@ -97,6 +97,7 @@ class Cmd(IntEnum):
     QUEUE_GET = 17
     LATENCY_GET = 18
     NODE_SET = 19
+    KERNEL_NMI = 20
 
 
 class NodeState(IntEnum):
@@ -444,6 +445,7 @@ DO_SET: dict[Cmd, str] = {
     Cmd.QUEUE_GET: "queue",
     Cmd.LATENCY_GET: "latency",
     Cmd.NODE_SET: "node",
+    Cmd.KERNEL_NMI: "kernel",
 }
 
 MCAST_GROUPS: tuple[str, ...] = (
@@ -472,6 +474,7 @@ DOCS: dict[str, str] = {
     "POPCORN_CMD_QUEUE_GET": "The queues of this kernel, which poll for messages.",
     "POPCORN_CMD_LATENCY_GET": "The latency histograms of all channels of the fabric, whichever kernels they join, as the receivers keep them; without those that are empty.",  # noqa: E501
     "POPCORN_CMD_NODE_SET": "Change how this kernel's node waits for messages. What is not given stays.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_NMI": "Have the CPUs of a kernel that has joined and not ended print their backtraces into its log, also where they allow no interrupts. The answer tells which CPUs were told to.",  # noqa: E501
     "POPCORN_A_FABRIC_PHYS": "Physical address of the fabric, bytes.",
     "POPCORN_A_FABRIC_SIZE": "Size of the fabric, bytes.",
     "POPCORN_A_FABRIC_VERSION": "Layout version, major in the upper and minor in the lower 16 bits.",  # noqa: E501
