@@ -64,12 +64,13 @@ static const struct nla_policy pcn_nl_kernel_prepare_policy[POPCORN_A_KERNEL_ID 
 	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 };
 
-static const struct nla_policy pcn_nl_kernel_boot_policy[POPCORN_A_KERNEL_IMAGE + 1] = {
+static const struct nla_policy pcn_nl_kernel_boot_policy[POPCORN_A_KERNEL_RECIPE + 1] = {
 	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 	[POPCORN_A_KERNEL_ENTRY] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_BOOT_PARAMS] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_PAGE_TABLE_ROOT] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_IMAGE] = { .type = NLA_NUL_STRING, .len = 255, },
+	[POPCORN_A_KERNEL_RECIPE] = { .type = NLA_NUL_STRING, .len = 2047, },
 };
 
 static const struct nla_policy pcn_nl_kernel_stop_policy[POPCORN_A_KERNEL_ID + 1] = {
@@ -139,7 +140,7 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.cmd     = POPCORN_CMD_KERNEL_BOOT,
 		.doit    = pcn_nl_kernel_boot_doit,
 		.policy  = pcn_nl_kernel_boot_policy,
-		.maxattr = POPCORN_A_KERNEL_IMAGE,
+		.maxattr = POPCORN_A_KERNEL_RECIPE,
 		.flags   = GENL_ADMIN_PERM,
 	},
 	{

@@ -503,6 +503,7 @@ static int pcn_kernel_set_out(struct pcn_kernel *kernel, const struct pcn_boot_r
 	kernel->info.boot_params = req->boot_params;
 	kernel->info.page_table_root = req->page_table_root;
 	strscpy(kernel->info.image, req->image ?: "", sizeof(kernel->info.image));
+	strscpy(kernel->info.recipe, req->recipe ?: "", sizeof(kernel->info.recipe));
 	kernel->sent_off = ktime_get();
 	pcn_kernel_enter(kernel, STATE(STARTING), "");
 	return 0;

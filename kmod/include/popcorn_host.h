@@ -25,6 +25,7 @@ struct module;
  * @name: as given at kernel-new
  * @reason: why it is in @state, one line, may be empty
  * @image: what was loaded, in the loader's words, may be empty
+ * @recipe: how to load it again, likewise
  * @nr_cpus: entries of @cpu and @apic_id
  * @cpu: logical numbers in this kernel; the first one boots
  * @apic_id: physical APIC IDs, in the order of @cpu
@@ -47,6 +48,7 @@ struct pcn_kernel_info {
 	char name[POPCORN_NAME_MAX + 1];
 	char reason[128];
 	char image[256];
+	char recipe[2048];
 	u32 nr_cpus;
 	u32 cpu[PCN_KERNEL_CPUS_MAX];
 	u32 apic_id[PCN_KERNEL_CPUS_MAX];
@@ -90,6 +92,7 @@ struct pcn_kernel_request {
  * @boot_params: physical address of the zero page
  * @page_table_root: physical address of the PML4 page
  * @image: what was loaded, for people; may be NULL
+ * @recipe: how to load it again; may be NULL
  * @attrs: the request's attributes, to blame one in an error
  */
 struct pcn_boot_request {
@@ -97,6 +100,7 @@ struct pcn_boot_request {
 	u64 boot_params;
 	u64 page_table_root;
 	const char *image;
+	const char *recipe;
 	struct nlattr **attrs;
 };
 

@@ -260,6 +260,9 @@ enum popcorn_a_node {
  *   milliseconds.
  * @POPCORN_A_KERNEL_JOIN_TIME: (u64) Time from the first INIT to the
  *   registration on the fabric, microseconds; 0 before.
+ * @POPCORN_A_KERNEL_RECIPE: (string) How to make again what was loaded, in the
+ *   loader's words; kept by the module until the next boot, and told when one
+ *   kernel is asked for.
  */
 enum popcorn_a_kernel {
 	POPCORN_A_KERNEL_ID = 1,
@@ -285,9 +288,10 @@ enum popcorn_a_kernel {
 	POPCORN_A_KERNEL_EPOCH,
 	POPCORN_A_KERNEL_AGE,
 	POPCORN_A_KERNEL_JOIN_TIME,
+	POPCORN_A_KERNEL_RECIPE,
 };
 
-#define POPCORN_A_KERNEL_MAX	POPCORN_A_KERNEL_JOIN_TIME
+#define POPCORN_A_KERNEL_MAX	POPCORN_A_KERNEL_RECIPE
 
 /**
  * enum popcorn_a_ping - Attributes of the set `ping`.

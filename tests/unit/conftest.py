@@ -350,6 +350,7 @@ class FakeModule:
         if cmd == Cmd.KERNEL_BOOT:
             self.set_state(number, KernelState.STARTING)
             kernel["image"] = given["image"]
+            kernel["recipe"] = given.get("recipe")
             if self.after_boot is not None:
                 state = self.after_boot
                 kernel["join-time"] = 1_250_000

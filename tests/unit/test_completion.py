@@ -101,6 +101,7 @@ def test_bash_completes_every_command(environment: dict[str, str]) -> None:
         "list",
         "nmi",
         "plan",
+        "restart",
         "show",
         "ssh",
         "start",

@@ -15,7 +15,7 @@ from popcorn.cli.dmesg import dmesg
 from popcorn.cli.dump import dump
 from popcorn.cli.execute import exec_command
 from popcorn.cli.output import Progress, pairs, print_json, table
-from popcorn.cli.recovery import nmi
+from popcorn.cli.recovery import nmi, restart
 from popcorn.units import format_cpulist, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -449,4 +449,5 @@ def ssh_kernel(
 kernel.add_command(dmesg)
 kernel.add_command(dump)
 kernel.add_command(exec_command)
+kernel.add_command(restart)
 kernel.add_command(nmi)

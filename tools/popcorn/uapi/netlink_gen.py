@@ -209,6 +209,7 @@ class KernelAttr(IntEnum):
     EPOCH = 21
     AGE = 22
     JOIN_TIME = 23
+    RECIPE = 24
 
 
 class PingAttr(IntEnum):
@@ -349,6 +350,7 @@ NLA_MAPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("POPCORN_A_KERNEL_EPOCH", "uint32"),
         ("POPCORN_A_KERNEL_AGE", "uint64"),
         ("POPCORN_A_KERNEL_JOIN_TIME", "uint64"),
+        ("POPCORN_A_KERNEL_RECIPE", "asciiz"),
     ),
     "ping": (
         ("POPCORN_A_PING_UNSPEC", "none"),
@@ -530,6 +532,7 @@ DOCS: dict[str, str] = {
     "POPCORN_A_KERNEL_EPOCH": "Epoch of the node slot that the kernel was prepared with.",
     "POPCORN_A_KERNEL_AGE": "Time since the last change of state, milliseconds.",
     "POPCORN_A_KERNEL_JOIN_TIME": "Time from the first INIT to the registration on the fabric, microseconds; 0 before.",  # noqa: E501
+    "POPCORN_A_KERNEL_RECIPE": "How to make again what was loaded, in the loader's words; kept by the module until the next boot, and told when one kernel is asked for.",  # noqa: E501
     "POPCORN_A_PING_NODE_ID": "Node to ping.",
     "POPCORN_A_PING_COUNT": "Round trips to make.",
     "POPCORN_A_PING_SIZE": "Bytes of payload that go there and come back, besides the cookie; 16 unless told otherwise.",  # noqa: E501
