@@ -14,7 +14,6 @@
 #include "guard.h"
 #include "loopback.h"
 #include "nl.h"
-#include "nmi.h"
 #include "node.h"
 #include "sysfs.h"
 
@@ -48,7 +47,6 @@ static int __init pcn_join(void)
 	if (ret)
 		goto err_join;
 	pcn_guard_keep();
-	pcn_nmi_start();
 	return 0;
 
 err_join:

@@ -60,7 +60,7 @@ static int pcn_nmi_cpu_down(unsigned int cpu)
 }
 
 /**
- * pcn_nmi_start() - answer the primary's NMIs from now on; in a secondary that has joined
+ * pcn_nmi_start() - answer the primary's NMIs from now on; in a secondary whose slot is its own
  *
  * Without it everything else works; for the rest of this kernel's life, like the guards.
  */

@@ -15,6 +15,7 @@
 #include "doorbell.h"
 #include "host.h"
 #include "nl.h"
+#include "nmi.h"
 #include "node.h"
 #include "poller.h"
 #include "service.h"
@@ -585,6 +586,9 @@ int pcn_node_join(struct pcn_self *self, u32 id)
 		smp_store_release(&shm->state, POPCORN_NODE_STATE_LEFT);
 		return ret;
 	}
+	/* Before it is up: whoever sees that may ask. */
+	if (self == &pcn_main)
+		pcn_nmi_start();
 	smp_store_release(&shm->state, POPCORN_NODE_STATE_UP);
 	pcn_node_start_ticking(self);
 	flush_delayed_work(&self->tick); /* the peers are known when this returns */
