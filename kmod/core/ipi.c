@@ -45,6 +45,17 @@ void pcn_ipi_send(u32 apic_id, u8 vector)
 EXPORT_SYMBOL_GPL(pcn_ipi_send);
 
 /**
+ * pcn_ipi_nmi() - interrupt any CPU of the machine, whether it allows interrupts or not
+ * @apic_id: its physical APIC ID; one that runs under a kernel which expects it
+ *
+ * From any context.
+ */
+void pcn_ipi_nmi(u32 apic_id)
+{
+	pcn_ipi_write(apic_id, APIC_DM_NMI);
+}
+
+/**
  * pcn_ipi_init() - reset a CPU, so that it waits for pcn_ipi_startup()
  * @apic_id: its physical APIC ID
  *

@@ -64,12 +64,13 @@ static const struct nla_policy pcn_nl_kernel_prepare_policy[POPCORN_A_KERNEL_ID 
 	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 };
 
-static const struct nla_policy pcn_nl_kernel_boot_policy[POPCORN_A_KERNEL_IMAGE + 1] = {
+static const struct nla_policy pcn_nl_kernel_boot_policy[POPCORN_A_KERNEL_RECIPE + 1] = {
 	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 	[POPCORN_A_KERNEL_ENTRY] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_BOOT_PARAMS] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_PAGE_TABLE_ROOT] = { .type = NLA_U64, },
 	[POPCORN_A_KERNEL_IMAGE] = { .type = NLA_NUL_STRING, .len = 255, },
+	[POPCORN_A_KERNEL_RECIPE] = { .type = NLA_NUL_STRING, .len = 2047, },
 };
 
 static const struct nla_policy pcn_nl_kernel_stop_policy[POPCORN_A_KERNEL_ID + 1] = {
@@ -87,6 +88,10 @@ static const struct nla_policy pcn_nl_kernel_del_policy[POPCORN_A_KERNEL_ID + 1]
 static const struct nla_policy pcn_nl_node_set_policy[POPCORN_A_NODE_THREADED + 1] = {
 	[POPCORN_A_NODE_WINDOW_MAX] = NLA_POLICY_FULL_RANGE(NLA_U32, &pcn_nl_node_window_max_range),
 	[POPCORN_A_NODE_THREADED] = NLA_POLICY_MAX(NLA_U32, 1),
+};
+
+static const struct nla_policy pcn_nl_kernel_nmi_policy[POPCORN_A_KERNEL_ID + 1] = {
+	[POPCORN_A_KERNEL_ID] = NLA_POLICY_RANGE(NLA_U32, 1, 15),
 };
 
 const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
@@ -135,7 +140,7 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.cmd     = POPCORN_CMD_KERNEL_BOOT,
 		.doit    = pcn_nl_kernel_boot_doit,
 		.policy  = pcn_nl_kernel_boot_policy,
-		.maxattr = POPCORN_A_KERNEL_IMAGE,
+		.maxattr = POPCORN_A_KERNEL_RECIPE,
 		.flags   = GENL_ADMIN_PERM,
 	},
 	{
@@ -180,6 +185,13 @@ const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS] = {
 		.doit    = pcn_nl_node_set_doit,
 		.policy  = pcn_nl_node_set_policy,
 		.maxattr = POPCORN_A_NODE_THREADED,
+		.flags   = GENL_ADMIN_PERM,
+	},
+	{
+		.cmd     = POPCORN_CMD_KERNEL_NMI,
+		.doit    = pcn_nl_kernel_nmi_doit,
+		.policy  = pcn_nl_kernel_nmi_policy,
+		.maxattr = POPCORN_A_KERNEL_ID,
 		.flags   = GENL_ADMIN_PERM,
 	},
 };

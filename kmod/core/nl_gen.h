@@ -16,7 +16,7 @@ enum {
 	PCN_NL_NR_MCGRPS
 };
 
-#define PCN_NL_NR_OPS	15
+#define PCN_NL_NR_OPS	16
 
 extern const struct genl_ops pcn_nl_ops[PCN_NL_NR_OPS];
 extern const struct genl_multicast_group pcn_nl_mcgrps[PCN_NL_NR_MCGRPS];
@@ -39,5 +39,6 @@ int pcn_nl_channel_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int pcn_nl_queue_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int pcn_nl_latency_get_dumpit(struct sk_buff *skb, struct netlink_callback *cb);
 int pcn_nl_node_set_doit(struct sk_buff *skb, struct genl_info *info);
+int pcn_nl_kernel_nmi_doit(struct sk_buff *skb, struct genl_info *info);
 
 #endif /* _PCN_CORE_NL_GEN_H */

@@ -85,13 +85,19 @@ static const struct pcn_host_ops *pcn_nl_host(struct netlink_ext_ack *extack)
 
 static int pcn_nl_reply_kernel(struct genl_info *info, const struct pcn_kernel_info *kernel, u8 cmd)
 {
-	struct sk_buff *reply = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);
+	struct sk_buff *reply = genlmsg_new(NLMSG_GOODSIZE + nla_total_size(sizeof(kernel->recipe)),
+					    GFP_KERNEL);
 	void *head;
+	int ret;
 
 	if (!reply)
 		return -ENOMEM;
 	head = genlmsg_put_reply(reply, info, &pcn_nl_family, 0, cmd);
-	if (!head || pcn_nl_fill_kernel(reply, kernel)) {
+	ret = head ? pcn_nl_fill_kernel(reply, kernel) : -EMSGSIZE;
+	/* Not in lists and notifications, whose messages are shorter. */
+	if (!ret && cmd == POPCORN_CMD_KERNEL_GET && kernel->recipe[0])
+		ret = nla_put_string(reply, POPCORN_A_KERNEL_RECIPE, kernel->recipe);
+	if (ret) {
 		nlmsg_free(reply);
 		return -EMSGSIZE;
 	}
@@ -244,7 +250,8 @@ static struct nlattr *pcn_nl_kernel_id(struct genl_info *info, u32 *id)
 	return attr;
 }
 
-int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
+/* What is done to a kernel and answered with what it is then. */
+static int pcn_nl_kernel_answered(struct genl_info *info, u8 cmd)
 {
 	const struct pcn_host_ops *host;
 	struct pcn_kernel_info *kernel;
@@ -257,12 +264,27 @@ int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
 	if (!host)
 		return -EOPNOTSUPP;
 	kernel = kzalloc(sizeof(*kernel), GFP_KERNEL);
-	ret = kernel ? host->prepare(id, kernel, info->extack) : -ENOMEM;
+	if (!kernel)
+		ret = -ENOMEM;
+	else if (cmd == POPCORN_CMD_KERNEL_NMI)
+		ret = host->nmi(id, kernel, info->extack);
+	else
+		ret = host->prepare(id, kernel, info->extack);
 	pcn_host_put(host);
 	if (!ret)
-		ret = pcn_nl_reply_kernel(info, kernel, POPCORN_CMD_KERNEL_PREPARE);
+		ret = pcn_nl_reply_kernel(info, kernel, cmd);
 	kfree(kernel);
 	return ret;
+}
+
+int pcn_nl_kernel_prepare_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return pcn_nl_kernel_answered(info, POPCORN_CMD_KERNEL_PREPARE);
+}
+
+int pcn_nl_kernel_nmi_doit(struct sk_buff *skb, struct genl_info *info)
+{
+	return pcn_nl_kernel_answered(info, POPCORN_CMD_KERNEL_NMI);
 }
 
 int pcn_nl_kernel_boot_doit(struct sk_buff *skb, struct genl_info *info)
@@ -295,6 +317,8 @@ int pcn_nl_kernel_boot_doit(struct sk_buff *skb, struct genl_info *info)
 	req.page_table_root = nla_get_u64(attrs[POPCORN_A_KERNEL_PAGE_TABLE_ROOT]);
 	if (attrs[POPCORN_A_KERNEL_IMAGE])
 		req.image = nla_data(attrs[POPCORN_A_KERNEL_IMAGE]);
+	if (attrs[POPCORN_A_KERNEL_RECIPE])
+		req.recipe = nla_data(attrs[POPCORN_A_KERNEL_RECIPE]);
 	host = pcn_nl_host(info->extack);
 	if (!host)
 		return -EOPNOTSUPP;

@@ -15,14 +15,16 @@
 #include "doorbell.h"
 #include "host.h"
 #include "nl.h"
+#include "nmi.h"
 #include "node.h"
 #include "poller.h"
 #include "service.h"
 #include "sysfs.h"
 #include "trace.h"
 
-#define PCN_NODE_TICK_MS	500	/* heartbeat, clock, and a look that needs no doorbell */
-#define PCN_NODE_HUNG_TICKS	8	/* without a heartbeat until a node counts as hung */
+#define PCN_NODE_TICK_MS	500U	/* heartbeat, clock, and a look that needs no doorbell */
+/* Without a heartbeat until a node counts as hung: found within 5 s, whenever the last one came. */
+#define PCN_NODE_HUNG_TICKS	8
 #define PCN_NODE_REJECTS	64	/* bad messages until a node's channels are shut */
 #define PCN_NODE_SCAN_JIFFIES	max(1, HZ / 100)
 
@@ -350,7 +352,10 @@ static void pcn_node_scan_all(struct pcn_self *self, bool tick)
 			tell |= pcn_node_feel_pulse(node);
 		tell &= self == &pcn_main;
 		state = node->state;
-		if (tell)
+		if (tell && state == POPCORN_NODE_STATE_HUNG)
+			scnprintf(reason, sizeof(reason), "no heartbeat for %u s",
+				  PCN_NODE_TICK_MS * PCN_NODE_HUNG_TICKS / 1000);
+		else if (tell)
 			pcn_node_copy_text(reason, sizeof(reason), pcn_fabric_node(id)->reason,
 					   sizeof(reason));
 		mutex_unlock(&pcn_node_mutex);
@@ -581,6 +586,9 @@ int pcn_node_join(struct pcn_self *self, u32 id)
 		smp_store_release(&shm->state, POPCORN_NODE_STATE_LEFT);
 		return ret;
 	}
+	/* Before it is up: whoever sees that may ask. */
+	if (self == &pcn_main)
+		pcn_nmi_start();
 	smp_store_release(&shm->state, POPCORN_NODE_STATE_UP);
 	pcn_node_start_ticking(self);
 	flush_delayed_work(&self->tick); /* the peers are known when this returns */

@@ -38,9 +38,11 @@ static const u8 pcn_kernel_follows[] = {
 	[STATE(STARTING)] = BIT(STATE(RUNNING)) | BIT(STATE(LEASED)) | BIT(STATE(STOPPED)) |
 			    BIT(STATE(CRASHED)) | BIT(STATE(KILLED)),
 	[STATE(RUNNING)] = BIT(STATE(STOPPING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
-			   BIT(STATE(KILLED)),
+			   BIT(STATE(KILLED)) | BIT(STATE(HUNG)),
 	[STATE(STOPPING)] = BIT(STATE(RUNNING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
-			    BIT(STATE(KILLED)),
+			    BIT(STATE(KILLED)) | BIT(STATE(HUNG)),
+	[STATE(HUNG)] = BIT(STATE(RUNNING)) | BIT(STATE(STOPPED)) | BIT(STATE(CRASHED)) |
+			BIT(STATE(KILLED)),
 	[STATE(STOPPED)] = BIT(STATE(LEASED)),
 	[STATE(CRASHED)] = BIT(STATE(LEASED)),
 	[STATE(KILLED)] = BIT(STATE(LEASED)),
@@ -54,6 +56,7 @@ static const char *const pcn_kernel_state_names[] = {
 	[STATE(STOPPED)] = "stopped",
 	[STATE(CRASHED)] = "crashed",
 	[STATE(KILLED)] = "killed",
+	[STATE(HUNG)] = "hung",
 };
 
 static const char *pcn_kernel_state_name(const struct pcn_kernel *kernel)
@@ -61,10 +64,11 @@ static const char *pcn_kernel_state_name(const struct pcn_kernel *kernel)
 	return pcn_kernel_state_names[kernel->info.state];
 }
 
+/* One that hangs does, too: its CPUs are doing something, and perhaps it is only slow. */
 static bool pcn_kernel_runs(const struct pcn_kernel *kernel)
 {
 	return kernel->info.state == STATE(STARTING) || kernel->info.state == STATE(RUNNING) ||
-	       kernel->info.state == STATE(STOPPING);
+	       kernel->info.state == STATE(STOPPING) || kernel->info.state == STATE(HUNG);
 }
 
 static void pcn_kernel_snapshot(struct pcn_kernel *kernel, struct pcn_kernel_info *info)
@@ -499,6 +503,7 @@ static int pcn_kernel_set_out(struct pcn_kernel *kernel, const struct pcn_boot_r
 	kernel->info.boot_params = req->boot_params;
 	kernel->info.page_table_root = req->page_table_root;
 	strscpy(kernel->info.image, req->image ?: "", sizeof(kernel->info.image));
+	strscpy(kernel->info.recipe, req->recipe ?: "", sizeof(kernel->info.recipe));
 	kernel->sent_off = ktime_get();
 	pcn_kernel_enter(kernel, STATE(STARTING), "");
 	return 0;
@@ -540,6 +545,10 @@ static int pcn_kernel_ask_stop(struct pcn_kernel *kernel, struct netlink_ext_ack
 	mutex_lock(&pcn_kernel_table_lock);
 	if (kernel->info.state == STATE(STARTING)) {
 		pcn_nl_refuse(extack, NULL, "kernel %s has not joined and cannot be asked; kill it",
+			      kernel->info.name);
+		ret = -ENOTCONN;
+	} else if (kernel->info.state == STATE(HUNG)) {
+		pcn_nl_refuse(extack, NULL, "kernel %s is hung and cannot be asked; kill it",
 			      kernel->info.name);
 		ret = -ENOTCONN;
 	} else if (!pcn_kernel_runs(kernel)) {
@@ -603,6 +612,52 @@ static int pcn_kernel_kill(u32 id, struct netlink_ext_ack *extack)
 	return 0;
 }
 
+/* The CPUs of @info become those that were sent one. */
+static int pcn_kernel_send_nmi(struct pcn_kernel *kernel, struct pcn_kernel_info *info,
+			       struct netlink_ext_ack *extack)
+{
+	bool sent[PCN_KERNEL_CPUS_MAX];
+	u32 i;
+
+	lockdep_assert_held(&pcn_kernel_table_lock);
+	/* While it is in such a state nothing has reset its CPUs, nor is about to. */
+	if (kernel->info.state == STATE(STARTING) || !pcn_kernel_runs(kernel)) {
+		pcn_nl_refuse(extack, NULL, "kernel %s is %s: only one that has joined and not ended can be asked",
+			      kernel->info.name, pcn_kernel_state_name(kernel));
+		return -ESRCH;
+	}
+	if (!pcn_nmi_send(kernel->info.id, kernel->cpus.apic_id, kernel->cpus.nr, sent)) {
+		pcn_nl_refuse(extack, NULL, "no CPU of kernel %s takes an NMI from here", kernel->info.name);
+		return -EOPNOTSUPP;
+	}
+	pcn_kernel_snapshot(kernel, info);
+	info->nr_cpus = 0;
+	for (i = 0; i < kernel->cpus.nr; i++) {
+		if (!sent[i])
+			continue;
+		info->cpu[info->nr_cpus] = kernel->cpus.cpu[i];
+		info->apic_id[info->nr_cpus++] = kernel->cpus.apic_id[i];
+	}
+	return 0;
+}
+
+static int pcn_kernel_nmi(u32 id, struct pcn_kernel_info *info, struct netlink_ext_ack *extack)
+{
+	struct pcn_kernel *kernel;
+	int ret;
+
+	if (!pcn_kernel_may(extack))
+		return -EPERM;
+	kernel = pcn_kernel_get(id, extack);
+	if (IS_ERR(kernel))
+		return PTR_ERR(kernel);
+	mutex_lock(&pcn_kernel_table_lock);
+	ret = pcn_kernel_send_nmi(kernel, info, extack);
+	mutex_unlock(&pcn_kernel_table_lock);
+	pcn_kernel_put(kernel);
+	return ret;
+}
+
 static int pcn_kernel_del(u32 id, struct netlink_ext_ack *extack)
 {
 	struct pcn_kernel *kernel;
@@ -659,10 +714,15 @@ static void pcn_kernel_node_event(u32 node, u32 state, const char *reason)
 	switch (state) {
 	case POPCORN_NODE_STATE_UP:
 		/* Also told when a node that gave no sign of life for a while does so again. */
+		if (kernel->info.state == STATE(HUNG))
+			pcn_kernel_enter(kernel, STATE(RUNNING), "alive again");
 		if (kernel->info.state != STATE(STARTING))
 			break;
 		kernel->info.join_us = ktime_us_delta(ktime_get(), kernel->sent_off);
 		pcn_kernel_enter(kernel, STATE(RUNNING), "");
+		break;
+	case POPCORN_NODE_STATE_HUNG:
+		pcn_kernel_enter(kernel, STATE(HUNG), reason);
 		break;
 	case POPCORN_NODE_STATE_LEFT:
 		pcn_kernel_ended(kernel, STATE(STOPPED), "left the fabric", 0);
@@ -839,6 +899,7 @@ const struct pcn_host_ops pcn_kernel_ops = {
 	.boot = pcn_kernel_boot,
 	.stop = pcn_kernel_stop,
 	.kill = pcn_kernel_kill,
+	.nmi = pcn_kernel_nmi,
 	.del = pcn_kernel_del,
 	.node_event = pcn_kernel_node_event,
 };

@@ -25,6 +25,7 @@ struct module;
  * @name: as given at kernel-new
  * @reason: why it is in @state, one line, may be empty
  * @image: what was loaded, in the loader's words, may be empty
+ * @recipe: how to load it again, likewise
  * @nr_cpus: entries of @cpu and @apic_id
  * @cpu: logical numbers in this kernel; the first one boots
  * @apic_id: physical APIC IDs, in the order of @cpu
@@ -47,6 +48,7 @@ struct pcn_kernel_info {
 	char name[POPCORN_NAME_MAX + 1];
 	char reason[128];
 	char image[256];
+	char recipe[2048];
 	u32 nr_cpus;
 	u32 cpu[PCN_KERNEL_CPUS_MAX];
 	u32 apic_id[PCN_KERNEL_CPUS_MAX];
@@ -90,6 +92,7 @@ struct pcn_kernel_request {
  * @boot_params: physical address of the zero page
  * @page_table_root: physical address of the PML4 page
  * @image: what was loaded, for people; may be NULL
+ * @recipe: how to load it again; may be NULL
  * @attrs: the request's attributes, to blame one in an error
  */
 struct pcn_boot_request {
@@ -97,6 +100,7 @@ struct pcn_boot_request {
 	u64 boot_params;
 	u64 page_table_root;
 	const char *image;
+	const char *recipe;
 	struct nlattr **attrs;
 };
 
@@ -110,12 +114,13 @@ struct pcn_boot_request {
  * @boot: check what was loaded and send the first CPU to it
  * @stop: ask to power off
  * @kill: reset its CPUs
+ * @nmi: have its CPUs print where they are; @info has those that were told to
  * @del: give everything back
  * @node_event: a node's slot changed its state (enum popcorn_node_state); process context, may sleep.
  *	@reason is the node's own text and lives only as long as the call
  *
  * All are called in process context, several at once, and take their own locks. Every refusal of new,
- * prepare, boot, stop, kill and del explains itself with pcn_nl_refuse().
+ * prepare, boot, stop, kill, nmi and del explains itself with pcn_nl_refuse().
  */
 struct pcn_host_ops {
 	struct module *owner;
@@ -126,6 +131,7 @@ struct pcn_host_ops {
 	int (*boot)(u32 id, const struct pcn_boot_request *req, struct netlink_ext_ack *extack);
 	int (*stop)(u32 id, struct netlink_ext_ack *extack);
 	int (*kill)(u32 id, struct netlink_ext_ack *extack);
+	int (*nmi)(u32 id, struct pcn_kernel_info *info, struct netlink_ext_ack *extack);
 	int (*del)(u32 id, struct netlink_ext_ack *extack);
 	void (*node_event)(u32 node, u32 state, const char *reason);
 };
@@ -152,8 +158,12 @@ void pcn_node_own_cpus_changed(void);
 /* control.c */
 int pcn_control_ask_stop(u32 id);
 
+/* nmi.c */
+unsigned int pcn_nmi_send(u32 id, const u32 *apic_ids, unsigned int nr, bool *sent);
+
 /* ipi.c: the two ways to the interrupt command register */
 void pcn_ipi_send(u32 apic_id, u8 vector);
+void pcn_ipi_nmi(u32 apic_id);
 void pcn_ipi_init(u32 apic_id);
 void pcn_ipi_startup(u32 apic_id, u8 page);
 

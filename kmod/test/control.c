@@ -9,6 +9,7 @@
 #include <linux/mutex.h>
 #include <linux/random.h>
 #include <linux/seq_file.h>
+#include <linux/smp.h>
 #include <linux/uaccess.h>
 #include <asm/tsc.h>
 
@@ -133,6 +134,19 @@ static void stress_tell(struct stress_node *node, u32 dst)
 	stress_send_word(node, dst, STRESS_REPORT, 0, &report, sizeof(report));
 }
 
+static noinline void stress_hang_loop(void *unused)
+{
+	local_irq_disable();
+	for (;;)
+		cpu_relax();
+}
+
+static void stress_hang(void)
+{
+	smp_call_function(stress_hang_loop, NULL, 0);
+	stress_hang_loop(NULL);
+}
+
 static void stress_order(struct work_struct *work)
 {
 	struct stress_order *order = container_of(work, struct stress_order, work);
@@ -155,6 +169,8 @@ static void stress_order(struct work_struct *work)
 		stress_tell(order->node, order->src);
 		break;
 	case STRESS_CRASH:
+		if (order->flags == STRESS_HANG)
+			stress_hang();
 		panic("popcorn_stress: crashes because it was told to");
 		break;
 	}
@@ -202,7 +218,7 @@ void stress_control_take(struct stress_node *node, u32 src, const struct stress_
 		stress_take_report(src, &content.report);
 		return;
 	}
-	if (head->kind == STRESS_CRASH && head->flags)
+	if (head->kind == STRESS_CRASH && head->flags == STRESS_PANIC_HERE)
 		panic("popcorn_stress: panics because it was told to");
 	order = kmalloc(sizeof(*order), GFP_ATOMIC);
 	if (!order)

@@ -36,7 +36,7 @@
  * @STRESS_RESET: counts begin at 0
  * @STRESS_ASK: reports are asked for
  * @STRESS_REPORT: what one kernel knows of one node, struct stress_report
- * @STRESS_CRASH: that kernel is to panic; the flag tells how
+ * @STRESS_CRASH: that kernel is to end; enum stress_crash is its flag
  *
  * Of those with content of their own, from START on, @seq of the head is its sum.
  */
@@ -52,6 +52,18 @@ enum stress_kind {
 	STRESS_ASK,
 	STRESS_REPORT,
 	STRESS_CRASH,
+};
+
+/**
+ * enum stress_crash - how a kernel is to end
+ * @STRESS_PANIC: by a panic in a work
+ * @STRESS_PANIC_HERE: by one where the order is received
+ * @STRESS_HANG: all of its CPUs loop with interrupts off, in stress_hang_loop()
+ */
+enum stress_crash {
+	STRESS_PANIC,
+	STRESS_PANIC_HERE,
+	STRESS_HANG,
 };
 
 /**

@@ -83,6 +83,8 @@ enum popcorn_node_state {
  * @POPCORN_KERNEL_STATE_CRASHED: Panicked; its CPUs are parked and its memory
  *   is as it was.
  * @POPCORN_KERNEL_STATE_KILLED: Its CPUs were reset by the primary.
+ * @POPCORN_KERNEL_STATE_HUNG: Gave no sign of life for some seconds. Nothing
+ *   was done to it: it may only be slow, and runs again when it gives one.
  */
 enum popcorn_kernel_state {
 	POPCORN_KERNEL_STATE_LEASED,
@@ -92,6 +94,7 @@ enum popcorn_kernel_state {
 	POPCORN_KERNEL_STATE_STOPPED,
 	POPCORN_KERNEL_STATE_CRASHED,
 	POPCORN_KERNEL_STATE_KILLED,
+	POPCORN_KERNEL_STATE_HUNG,
 };
 
 /**
@@ -257,6 +260,9 @@ enum popcorn_a_node {
  *   milliseconds.
  * @POPCORN_A_KERNEL_JOIN_TIME: (u64) Time from the first INIT to the
  *   registration on the fabric, microseconds; 0 before.
+ * @POPCORN_A_KERNEL_RECIPE: (string) How to make again what was loaded, in the
+ *   loader's words; kept by the module until the next boot, and told when one
+ *   kernel is asked for.
  */
 enum popcorn_a_kernel {
 	POPCORN_A_KERNEL_ID = 1,
@@ -282,9 +288,10 @@ enum popcorn_a_kernel {
 	POPCORN_A_KERNEL_EPOCH,
 	POPCORN_A_KERNEL_AGE,
 	POPCORN_A_KERNEL_JOIN_TIME,
+	POPCORN_A_KERNEL_RECIPE,
 };
 
-#define POPCORN_A_KERNEL_MAX	POPCORN_A_KERNEL_JOIN_TIME
+#define POPCORN_A_KERNEL_MAX	POPCORN_A_KERNEL_RECIPE
 
 /**
  * enum popcorn_a_ping - Attributes of the set `ping`.
@@ -483,6 +490,9 @@ enum popcorn_a_service {
  *   those that are empty.
  * @POPCORN_CMD_NODE_SET: Change how this kernel's node waits for messages. What
  *   is not given stays.
+ * @POPCORN_CMD_KERNEL_NMI: Have the CPUs of a kernel that has joined and not
+ *   ended print their backtraces into its log, also where they allow no
+ *   interrupts. The answer tells which CPUs were told to.
  */
 enum popcorn_cmd {
 	POPCORN_CMD_FABRIC_GET = 1,
@@ -504,9 +514,10 @@ enum popcorn_cmd {
 	POPCORN_CMD_QUEUE_GET,
 	POPCORN_CMD_LATENCY_GET,
 	POPCORN_CMD_NODE_SET,
+	POPCORN_CMD_KERNEL_NMI,
 };
 
-#define POPCORN_CMD_MAX	POPCORN_CMD_NODE_SET
+#define POPCORN_CMD_MAX	POPCORN_CMD_KERNEL_NMI
 
 #define POPCORN_MCGRP_NODE	"node"
 #define POPCORN_MCGRP_KERNEL	"kernel"

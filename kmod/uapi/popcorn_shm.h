@@ -25,7 +25,7 @@
 
 #define PCN_SHM_MAGIC		0x004e524f43504f50ULL	/* "POPCORN" and a NUL */
 #define PCN_SHM_VERSION_MAJOR	3	/* another major: refuse to join */
-#define PCN_SHM_VERSION_MINOR	0
+#define PCN_SHM_VERSION_MINOR	1
 #define PCN_SHM_VERSION		((PCN_SHM_VERSION_MAJOR << 16) | PCN_SHM_VERSION_MINOR)
 
 #define PCN_SHM_NAME_BYTES	32
@@ -136,6 +136,7 @@ struct pcn_shm_queue {
  * @state: enum popcorn_node_state; the primary sets expected and absent, the node the others
  * @epoch: grows each time the primary prepares the slot
  * @name: of the kernel, NUL-terminated
+ * @nmi: grows before the primary sends the node's CPUs an NMI to ask for their backtraces (since 3.1)
  * @apic_ids: which CPUs the node owns, a bit for each APIC ID; kept by the primary
  * @heartbeat: TSC at the node's last sign of life
  * @joined: TSC at its registration
@@ -148,13 +149,15 @@ struct pcn_shm_queue {
  * @services_seq: grows with each change of @service
  * @service: what the node's peers can send to
  * @queue: where its peers wake it
+ * @nmi_cpus: which of its CPUs take that NMI, a bit for each APIC ID (since 3.1)
  */
 struct pcn_shm_node {
 	/* the primary's */
 	__u32 state;
 	__u32 epoch;
 	char name[PCN_SHM_NAME_BYTES];
-	__u32 reserved[6];
+	__u32 nmi;
+	__u32 reserved[5];
 	__aligned_u64 apic_ids[PCN_SHM_APIC_WORDS];
 	/* the node's */
 	__aligned_u64 heartbeat;
@@ -169,6 +172,7 @@ struct pcn_shm_node {
 	__u32 reserved_node;
 	struct pcn_shm_service service[PCN_SHM_SERVICES];
 	struct pcn_shm_queue queue[PCN_SHM_QUEUES];
+	__aligned_u64 nmi_cpus[PCN_SHM_APIC_WORDS];
 };
 
 /**
@@ -307,6 +311,7 @@ pcn_shm_assert(sizeof(struct pcn_shm_header) == 112);
 pcn_shm_assert(offsetof(struct pcn_shm_node, state) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_node, epoch) == 4);
 pcn_shm_assert(offsetof(struct pcn_shm_node, name) == 8);
+pcn_shm_assert(offsetof(struct pcn_shm_node, nmi) == 40);
 pcn_shm_assert(offsetof(struct pcn_shm_node, apic_ids) == 64);
 pcn_shm_assert(offsetof(struct pcn_shm_node, heartbeat) == 576);
 pcn_shm_assert(offsetof(struct pcn_shm_node, joined) == 584);
@@ -319,7 +324,8 @@ pcn_shm_assert(offsetof(struct pcn_shm_node, reason) == 760);
 pcn_shm_assert(offsetof(struct pcn_shm_node, services_seq) == 1016);
 pcn_shm_assert(offsetof(struct pcn_shm_node, service) == 1024);
 pcn_shm_assert(offsetof(struct pcn_shm_node, queue) == 2304);
-pcn_shm_assert(sizeof(struct pcn_shm_node) == 3328);
+pcn_shm_assert(offsetof(struct pcn_shm_node, nmi_cpus) == 3328);
+pcn_shm_assert(sizeof(struct pcn_shm_node) == 3840);
 
 pcn_shm_assert(offsetof(struct pcn_shm_queue, pending) == 0);
 pcn_shm_assert(offsetof(struct pcn_shm_queue, asleep) == 64);

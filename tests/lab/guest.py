@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from popcorn import Client
+from popcorn.client import RESTING
 from popcorn.models import Kernel, KernelState
 from popcorn.start import Started
 
@@ -160,7 +161,7 @@ def quiet(name: str, detail: str, seconds: float | None) -> None:
 def release_all(client: Client) -> None:
     """Kill and give back whatever is there."""
     for kernel in client.kernels():
-        if kernel.state in (KernelState.STARTING, KernelState.RUNNING, KernelState.STOPPING):
+        if kernel.state not in RESTING:
             client.kernel_kill(kernel.id)
         client.kernel_del(kernel.id)
 

@@ -350,6 +350,7 @@ class FakeModule:
         if cmd == Cmd.KERNEL_BOOT:
             self.set_state(number, KernelState.STARTING)
             kernel["image"] = given["image"]
+            kernel["recipe"] = given.get("recipe")
             if self.after_boot is not None:
                 state = self.after_boot
                 kernel["join-time"] = 1_250_000
@@ -358,6 +359,8 @@ class FakeModule:
             self.set_state(number, KernelState.STOPPING)
         elif cmd == Cmd.KERNEL_KILL:
             self.set_state(number, KernelState.KILLED)
+        elif cmd == Cmd.KERNEL_NMI:
+            return [{**kernel, "cpu": kernel["cpu"][:1]}]
         elif cmd == Cmd.KERNEL_DEL:
             if kernel["state"] in (KernelState.STARTING, KernelState.RUNNING):
                 raise Refusal(errno.EBUSY, "the kernel is running", "id")

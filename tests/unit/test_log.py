@@ -17,9 +17,10 @@ import pytest
 
 from fake_memory import COMMITTED, DATA, KERNEL, RESERVED, FakeMemory
 from popcorn.cli import main
+from popcorn.client import Client
 from popcorn.device import HostDevice
 from popcorn.errors import KernelRefusedError, ModuleMissingError, PostmortemError
-from popcorn.models import KernelState
+from popcorn.models import Event, KernelState
 from popcorn.postmortem import Record
 from popcorn.postmortem.dmesg import FACILITIES, LEVELS, Style, escape, lines
 
@@ -609,3 +610,51 @@ def test_memory_that_cannot_be_had(tmp_path):
     with pytest.raises(KernelRefusedError, match="cannot keep the memory at 0x1000"):
         HostDevice(Path("/dev/null")).memory(4096, 4096, pin=True)
     assert len(list(Path("/proc/self/fd").iterdir())) == fds
+
+
+# what a dead kernel said last
+
+
+def test_a_dead_kernel_is_shown_with_its_last_lines(web, ctl):
+    web.log(*(b"line %d" % number for number in range(20)), b"Kernel panic - not syncing: x")
+    assert json.loads(ctl("kernel", "show", "web", "--json")[1])["log_tail"] is None
+    for state in (KernelState.CRASHED, KernelState.HUNG):
+        web.become(state, "x")
+        tail = json.loads(ctl("kernel", "show", "web", "--json")[1])["log_tail"]
+        assert tail == ctl("kernel", "dmesg", "web")[1].splitlines()[-len(tail) :]
+        assert 1 < len(tail) < 20
+        assert tail[-1].endswith("Kernel panic - not syncing: x")
+        assert json.loads(ctl("kernel", "list", "--json")[1])[0]["log_tail"] == tail
+        out = ctl("kernel", "show", "web")[1]
+        assert out.endswith("last lines of its log\n" + "\n".join(tail) + "\n")
+
+
+def test_a_log_that_cannot_be_read_spoils_nothing(web, ctl):
+    web.become(KernelState.CRASHED, "x")
+    web.path.unlink()
+    code, out, err = ctl("kernel", "show", "web", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["log_tail"] is None
+    code, out, err = ctl("kernel", "show", "web")
+    assert (code, err) == (0, "")
+    assert "reason     x\n" in out and "last lines" not in out
+
+
+def test_monitor_tells_what_a_dead_kernel_said_last(web, module, ctl, monkeypatch):
+    from popcorn import monitor
+
+    web.log(b"Kernel panic - not syncing: x")
+    web.become(KernelState.CRASHED, "x")
+    kernel = Client(module.transport).kernel("web")
+    events = [
+        Event("kernel", "change", "netlink", 1.0, "web", "crashed", kernel),
+        Event("kernel", "released", "netlink", 2.0, "web", "crashed", kernel),
+    ]
+    monkeypatch.setattr(monitor, "watch", lambda client, types: iter(events))
+    first, *rest, last = ctl("monitor")[1].splitlines()
+    assert first == "kernel  change   web crashed (x)"
+    assert rest[-1].startswith("    [") and rest[-1].endswith("panic - not syncing: x")
+    assert last == "kernel  released web crashed (x)", "its memory is gone"
+    told, gone = map(json.loads, ctl("--json", "monitor")[1].splitlines())
+    assert told["log_tail"] == [line.removeprefix("    ") for line in rest]
+    assert "log_tail" not in gone

@@ -138,6 +138,44 @@ WORDS: Mapping[str, Words] = {
         examples=(("End a kernel that does not answer:", "popcornctl kernel kill web"),),
         arguments=_NAME,
     ),
+    "kernel restart": Words(
+        examples=(
+            (
+                "A kernel that crashed, with what it was started with:",
+                "popcornctl kernel restart web",
+            ),
+            (
+                "Another version of it, without asking the running one:",
+                "popcornctl kernel restart web --force --kernel 6.12.107+deb13-amd64",
+            ),
+        ),
+        arguments=_NAME,
+        exits={
+            EXIT_FAILED: (
+                "It does not run again, and standard error says why. Its lease stays in any case;"
+                " before the kernel was ended nothing has changed."
+            ),
+            130: "Interrupted with Ctrl-C; standard error says what is left and how to go on.",
+        },
+        environment=("TERM", "XDG_CACHE_HOME"),
+        files=("/dev/popcorn/host", "/boot/vmlinuz-RELEASE", *_IMAGES),
+        see=("popcornctl-kernel-start(1)",),
+    ),
+    "kernel nmi": Words(
+        examples=(
+            (
+                "Where does it hang?",
+                "popcornctl kernel nmi web\npopcornctl kernel dmesg web | tail -n 60",
+            ),
+        ),
+        arguments=_NAME,
+        exits={
+            EXIT_FAILED: (
+                "There is no such kernel, it has not joined, has ended, or takes no NMI from here."
+            )
+        },
+        see=("popcornctl-kernel-dmesg(1)",),
+    ),
     "kernel exec": Words(
         examples=(
             ("How long has it been up?", "popcornctl kernel exec web -- uptime"),

@@ -12,7 +12,7 @@ they are first used, so that importing the package costs nothing.
 
 Client
     every operation of the control protocol as a method
-start_kernel, plan_start, Spec, Started, Plan
+start_kernel, restart_kernel, plan_start, Spec, Change, Started, Restarted, Plan
     bring up a kernel, or say what that would do
 read_log, follow_log, Log, Lost
     the log of a kernel, alive or dead
@@ -66,10 +66,13 @@ if TYPE_CHECKING:
     from popcorn.models import Queue as Queue
     from popcorn.models import Service as Service
     from popcorn.monitor import watch as watch
+    from popcorn.start import Change as Change
     from popcorn.start import Plan as Plan
+    from popcorn.start import Restarted as Restarted
     from popcorn.start import Spec as Spec
     from popcorn.start import Started as Started
     from popcorn.start import plan_start as plan_start
+    from popcorn.start import restart_kernel as restart_kernel
     from popcorn.start import start_kernel as start_kernel
 
 __version__ = "0.1.0"
@@ -107,7 +110,16 @@ _PUBLIC = {
         "Service",
     ),
     "popcorn.monitor": ("watch",),
-    "popcorn.start": ("Plan", "Spec", "Started", "plan_start", "start_kernel"),
+    "popcorn.start": (
+        "Change",
+        "Plan",
+        "Restarted",
+        "Spec",
+        "Started",
+        "plan_start",
+        "restart_kernel",
+        "start_kernel",
+    ),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -190,6 +190,8 @@ def _kernel(message: Message) -> Kernel:
         epoch=message.get("epoch", 0),
         age_ms=message.get("age", 0),
         join_us=message.get("join-time", 0),
+        since=time.time() - message.get("age", 0) / 1000,
+        recipe=message.get("recipe", ""),
     )
 
 
@@ -401,23 +403,31 @@ class Client:
         return _kernel(self._one(Cmd.KERNEL_PREPARE, [("id", kernel_id)]))
 
     def kernel_boot(
-        self, kernel_id: int, *, entry: int, boot_params: int, page_table_root: int, image: str
+        self,
+        kernel_id: int,
+        *,
+        entry: int,
+        boot_params: int,
+        page_table_root: int,
+        image: str,
+        recipe: str = "",
     ) -> None:
         """Start what was written into the lease. The addresses are physical.
 
-        Returns when the first CPU was sent off; that the kernel joined, its state tells. BusyError
-        if the memory is still mapped or the kernel is not leased.
+        The module keeps `image`, which tells people what it is, and `recipe`. Returns when the
+        first CPU was sent off; that the kernel joined, its state tells. BusyError if the memory
+        is still mapped or the kernel is not leased.
         """
-        self._family.request(
-            Cmd.KERNEL_BOOT,
-            [
-                ("id", kernel_id),
-                ("entry", entry),
-                ("boot-params", boot_params),
-                ("page-table-root", page_table_root),
-                ("image", image),
-            ],
-        )
+        attributes: list[tuple[str, int | str | bool]] = [
+            ("id", kernel_id),
+            ("entry", entry),
+            ("boot-params", boot_params),
+            ("page-table-root", page_table_root),
+            ("image", image),
+        ]
+        if recipe:
+            attributes.append(("recipe", recipe))
+        self._family.request(Cmd.KERNEL_BOOT, attributes)
 
     def kernel_stop(self, kernel_id: int) -> None:
         """Ask a running kernel to power off; its state tells when it has. BusyError if it rests."""
@@ -426,6 +436,13 @@ class Client:
     def kernel_kill(self, kernel_id: int) -> None:
         """Reset the CPUs of a kernel, whatever it does. Its lease stays."""
         self._family.request(Cmd.KERNEL_KILL, [("id", kernel_id)])
+
+    def kernel_nmi(self, kernel_id: int) -> Kernel:
+        """Have a kernel's CPUs print their backtraces into its log, whatever they do.
+
+        Returns the kernel with the CPUs that were told to: those that it has brought up.
+        """
+        return _kernel(self._one(Cmd.KERNEL_NMI, [("id", kernel_id)]))
 
     def kernel_del(self, kernel_id: int) -> None:
         """Give back what a kernel that does not run has leased. BusyError if it runs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from popcorn.client import RESTING, Client
 from popcorn.device import HostDevice, LeasedMemory
-from popcorn.errors import KernelRefusedError, NotFoundError, PostmortemError
+from popcorn.errors import KernelRefusedError, NotFoundError, PopcornError, PostmortemError
 from popcorn.models import Kernel, KernelState, label
 from popcorn.postmortem import (
     ID_MASK,
@@ -32,9 +32,24 @@ from popcorn.postmortem import (
     search,
     snapshot,
 )
-from popcorn.postmortem.dmesg import facility_name, level_name
+from popcorn.postmortem.dmesg import Style, facility_name, level_name
+from popcorn.postmortem.dmesg import lines as printed
 
-__all__ = ("Log", "Lost", "follow_log", "open_ring", "read_log", "record_to_json")
+__all__ = (
+    "DEAD",
+    "Log",
+    "Lost",
+    "follow_log",
+    "last_lines",
+    "open_ring",
+    "read_log",
+    "record_to_json",
+)
+
+DEAD = frozenset((KernelState.CRASHED, KernelState.HUNG))
+"""States that only the log explains."""
+
+LAST_LINES = 10
 
 POLL_SECONDS = 0.2
 
@@ -164,7 +179,29 @@ def read_log(client: Client, which: int | str, *, device: HostDevice | None = No
 
     NotFoundError if there is no such kernel or it has no log.
     """
-    kernel = client.kernel(which)
+    return _read(client.kernel(which), device)
+
+
+def last_lines(
+    kernel: Kernel, count: int = LAST_LINES, *, device: HostDevice | None = None
+) -> tuple[str, ...] | None:
+    """The end of a kernel's log as dmesg(1) prints it; None where it cannot be read.
+
+    For looking on: that the caller may not read it, or that there is no log, is no error.
+    """
+    try:
+        records = _read(kernel, device).records
+    except (PopcornError, OSError):
+        return None
+    found: list[str] = []
+    for record in reversed(records):
+        found[:0] = printed(record, Style()).splitlines()
+        if len(found) >= count:
+            break
+    return tuple(found[-count:])
+
+
+def _read(kernel: Kernel, device: HostDevice | None) -> Log:
     _check_started(kernel)
     with _memory(kernel, device) as memory:
         found = open_ring(memory)

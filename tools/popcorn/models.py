@@ -248,6 +248,8 @@ class Kernel:
 
     Addresses are physical, sizes in bytes. `cpus` are the primary's logical numbers, the first
     boots the kernel; `apic_ids` is in the same order. `join_us` is 0 until the kernel has joined.
+    `since` is when it came into its state, in seconds since the epoch. `recipe` is how it was
+    started, as :mod:`popcorn.start` notes it down; only known of a kernel that was asked for alone.
     """
 
     id: int
@@ -273,6 +275,8 @@ class Kernel:
     epoch: int = 0
     age_ms: int = 0
     join_us: int = 0
+    since: float = field(default=0.0, compare=False)
+    recipe: str = field(default="", repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
@@ -299,6 +303,7 @@ class Kernel:
             "image": self.image,
             "epoch": self.epoch,
             "age_ms": self.age_ms,
+            "since": round(self.since, 3),
             "join_us": self.join_us,
         }
 

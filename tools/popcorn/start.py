@@ -9,6 +9,8 @@ kernel that `kernel list` shows and `kernel kill` takes away.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import re
 import time
@@ -38,19 +40,26 @@ from popcorn.uapi.netlink_gen import MEMORY_GRANULE, NAME_MAX
 from popcorn.units import format_cpulist, format_size
 
 __all__ = (
+    "RESTART_STAGES",
     "STAGES",
+    "Change",
     "IncompleteSpecError",
     "Plan",
     "Progress",
+    "Restarted",
     "Spec",
     "Stage",
     "Started",
     "check_name",
     "plan_start",
+    "restart_kernel",
     "start_kernel",
 )
 
 STAGES = ("check", "lease", "load", "boot", "join")
+
+RESTART_STAGES = ("check", "stop", "lease", "load", "boot", "join")
+"""`stop` is left out for a kernel that does not run."""
 
 MAYBE_REGION = 4 << 30
 """Where a plan puts the memory when nobody knows yet where it will be."""
@@ -65,6 +74,9 @@ MAYBE_INITRD_BYTES = 4 << 20
 
 IMAGE_TEXT_MAX = 255
 """The module keeps this many bytes of what was loaded (attribute `image`)."""
+
+RECIPE_TEXT_MAX = 2047
+"""And this many of how to load it again (attribute `recipe`)."""
 
 CAPABILITIES = {12: "CAP_NET_ADMIN", 17: "CAP_SYS_RAWIO", 22: "CAP_SYS_BOOT"}
 
@@ -136,6 +148,36 @@ class Started:
             ],
             "seconds": round(self.seconds, 3),
         }
+
+
+@dataclass(frozen=True)
+class Restarted(Started):
+    """A kernel that runs again. `before` is what it was when that was asked for."""
+
+    before: Kernel
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        before = {
+            "state": label(self.before.state),
+            "reason": self.before.reason,
+            "epoch": self.before.epoch,
+        }
+        return {**super().to_json(), "before": before}
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to be other than last time when a kernel is restarted; None stays as it was.
+
+    With `reload` the files are taken as they are now, without it they must be what they were.
+    """
+
+    kernel: str | None = None
+    initrd: Path | None = None
+    profile: str | None = None
+    append: str | None = None
+    reload: bool = False
 
 
 @dataclass(frozen=True)
@@ -544,6 +586,7 @@ def _load_and_boot(
         boot_params=layout.boot_params,
         page_table_root=layout.page_table_root,
         image=text.encode()[:IMAGE_TEXT_MAX].decode("utf-8", "ignore"),
+        recipe=_recipe(plan),
     )
     clock.leave(f"CPU {kernel.cpus[0]} sent to {layout.entry:#x}")
 
@@ -556,7 +599,7 @@ def _what_to_do(kernel: Kernel) -> str:
 
 
 def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
-    ended = (*RESTING, KernelState.STOPPING)
+    ended = (*RESTING, KernelState.STOPPING, KernelState.HUNG)
     try:
         found = client.wait_kernel(kernel.id, (KernelState.RUNNING,), timeout, give_up=ended)
     except TimeoutExpiredError:
@@ -574,3 +617,161 @@ def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
             _what_to_do(kernel),
         )
     return found
+
+
+def _image_digest(plan: Plan) -> str:
+    return hashlib.sha256(plan.image.setup_header + plan.image.payload).hexdigest()
+
+
+def _initrd_digest(plan: Plan) -> str:
+    return hashlib.sha256(plan.initrd.data).hexdigest()
+
+
+def _recipe(plan: Plan) -> str:
+    """How to load it again, for the module to keep; empty if that is too much to be kept."""
+    spec = plan.spec
+    text = json.dumps(
+        {
+            "kernel": str(Path(plan.image.name).absolute()),
+            "kernel_sha256": _image_digest(plan),
+            "initrd": None if spec.initrd is None else str(spec.initrd.absolute()),
+            "initrd_sha256": _initrd_digest(plan),
+            "profile": spec.profile,
+            "append": spec.append,
+        },
+        separators=(",", ":"),
+        ensure_ascii=True,
+    )
+    return text if len(text) <= RECIPE_TEXT_MAX else ""
+
+
+def _read_recipe(kernel: Kernel) -> dict[str, Any]:
+    """What :func:`_recipe` wrote; empty if this is nothing of the kind."""
+    try:
+        found = json.loads(kernel.recipe)
+        if not all(isinstance(found[key], str) for key in ("kernel", "profile", "append")):
+            return {}
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return dict(found)
+
+
+def _as_before(kernel: Kernel, recipe: dict[str, Any], change: Change, timeout: float) -> Spec:
+    """What to start: what was started last, but for what is to change."""
+    if not recipe and change.kernel is None:
+        raise PlanError(
+            f"it is not known what kernel '{kernel.name}' was started with",
+            f"say what to start: popcornctl kernel restart {kernel.name} --kernel PATH|RELEASE",
+        )
+    initrd = recipe.get("initrd")
+    if change.initrd is None and change.profile is not None:
+        initrd = None
+    return Spec(
+        name=kernel.name,
+        cpus=kernel.cpus,
+        memory_bytes=kernel.memory_size,
+        memory_start=kernel.memory_start,
+        kernel=change.kernel or recipe.get("kernel"),
+        initrd=change.initrd or (None if initrd is None else Path(initrd)),
+        profile=change.profile or recipe.get("profile", Spec.profile),
+        append=recipe.get("append", "") if change.append is None else change.append,
+        timeout=timeout,
+    )
+
+
+def _check_same(plan: Plan, recipe: dict[str, Any], change: Change) -> None:
+    """ImageError if a file that was not to change did."""
+    if change.reload or change.kernel is not None:
+        return  # with another kernel, an initramfs that is made for it is another one
+    kept_initrd = change.initrd is None and change.profile is None
+    for what, same in (
+        (plan.image.name, _image_digest(plan) == recipe.get("kernel_sha256")),
+        (
+            f"the initramfs ({plan.initrd.name})",
+            not kept_initrd or _initrd_digest(plan) == recipe.get("initrd_sha256"),
+        ),
+    ):
+        if not same:
+            raise ImageError(
+                f"{what} is not what kernel '{plan.spec.name}' was started with: it has changed",
+                f"to take it as it is now: popcornctl kernel restart {plan.spec.name} --reload",
+            )
+
+
+def _end(client: Client, kernel: Kernel, force: bool, timeout: float) -> Kernel:
+    """End a kernel: one that can be asked to power off is asked, unless it is to be forced."""
+    state = kernel.state
+    if not force and state != KernelState.HUNG:
+        if state != KernelState.STOPPING:
+            client.kernel_stop(kernel.id)
+        try:
+            ended = client.wait_kernel(kernel.id, RESTING, timeout, give_up=(KernelState.HUNG,))
+        except TimeoutExpiredError:
+            now = client.kernel(kernel.id)
+            raise TimeoutExpiredError(
+                f"kernel '{kernel.name}' did not power off within {timeout:g} s:"
+                f" it is {label(now.state)}",
+                f"to restart it all the same: popcornctl kernel restart {kernel.name} --force",
+            ) from None
+        if ended.state in RESTING:
+            return ended
+    client.kernel_kill(kernel.id)
+    return client.kernel(kernel.id)
+
+
+def restart_kernel(
+    client: Client,
+    name: int | str,
+    change: Change | None = None,
+    *,
+    force: bool = False,
+    stop_timeout: float = 30.0,
+    timeout: float = 60.0,
+    progress: Progress | None = None,
+    device: HostDevice | None = None,
+    system: System | None = None,
+    cache: Path | None = None,
+) -> Restarted:
+    """Start a kernel anew on its lease, with what it was started with last, and wait for it.
+
+    One that runs is asked to power off first, for up to `stop_timeout` seconds; with `force`, or
+    if it is hung, it is killed. All that can be found out is found out before. From then on the
+    lease stays whatever happens, and the same again is the way on.
+    """
+    system = system or System()
+    device = device or HostDevice()
+    change = change or Change()
+    clock = _Clock(progress)
+
+    clock.enter("check", "asking the module")
+    _check_capabilities(system)
+    fabric = client.fabric()
+    before = client.kernel(name)
+    if before.state == KernelState.STARTING and not force:
+        raise BusyError(
+            f"kernel '{before.name}' has not joined and cannot be asked to power off",
+            f"to end it all the same: popcornctl kernel restart {before.name} --force",
+        )
+    recipe = _read_recipe(before)
+    plan = _plan(_as_before(before, recipe, change, timeout), system, fabric, cache, clock.say)
+    _check_same(plan, recipe, change)
+    boot.plan(_target(before), plan.image, plan.initrd.size, plan.spec.append)
+    clock.leave(f"{plan.image.release or plan.image.name} with {plan.initrd.name}")
+
+    if before.state not in RESTING:
+        clock.enter("stop", "ending it" if force else "waiting for it to power off")
+        ended = _end(client, before, force, stop_timeout)
+        clock.leave(f"it is {label(ended.state)}")
+
+    clock.enter("lease", "clearing its memory")
+    kernel = client.kernel_prepare(before.id)
+    clock.leave(
+        f"node {kernel.id}: CPUs {format_cpulist(kernel.cpus)},"
+        f" {format_size(kernel.memory_size)} at {kernel.memory_start:#x}"
+    )
+    _load_and_boot(client, device, plan, kernel, clock)
+
+    clock.enter("join", "waiting for it to register")
+    kernel = _join(client, kernel, timeout)
+    clock.leave(f"{kernel.name} is running, {kernel.join_us / 1e6:.2f} s after its first INIT")
+    return Restarted(kernel, tuple(clock.done), before)

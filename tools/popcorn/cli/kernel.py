@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""popcornctl kernel: plan, start, stop, kill, list, show, wait, ssh; dmesg and dump are added."""
+"""popcornctl kernel: plan, start, stop, kill, list, show, wait, ssh; others are added."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from popcorn.cli.dmesg import dmesg
 from popcorn.cli.dump import dump
 from popcorn.cli.execute import exec_command
 from popcorn.cli.output import Progress, pairs, print_json, table
+from popcorn.cli.recovery import nmi, restart
 from popcorn.units import format_cpulist, format_duration, format_size
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-STATES = ("leased", "starting", "running", "stopping", "stopped", "crashed", "killed")
+STATES = ("leased", "starting", "running", "stopping", "stopped", "crashed", "killed", "hung")
 
 
 @click.group(cls=Group)
@@ -300,14 +301,17 @@ def _release(client: Client, found: Kernel, keep: bool) -> None:
 
 @kernel.command("list")
 def list_command() -> None:
-    """List the kernels that have CPUs and memory of this one."""
+    """List the kernels that have CPUs and memory of this one.
+
+    With --json, the last lines of the log are told of one that crashed or is hung.
+    """
     from popcorn.client import Client
     from popcorn.models import label
 
     with Client() as client:
         kernels = client.kernels()
     if settings().json:
-        print_json([k.to_json() for k in kernels])
+        print_json([_with_log(k) for k in kernels])
         return
     table(
         ("NAME", "ID", "STATE", "CPUS", "MEMORY", "KERNEL", "AGE"),
@@ -326,18 +330,33 @@ def list_command() -> None:
     )
 
 
+def _with_log(found: Kernel) -> dict[str, Any]:
+    """A kernel as JSON, with the end of its log if it is dead."""
+    from popcorn.log import DEAD, last_lines
+
+    lines = last_lines(found) if found.state in DEAD else None
+    return {**found.to_json(), "log_tail": None if lines is None else list(lines)}
+
+
 @kernel.command("show")
 @click.argument("name", type=KERNEL)
 def show_command(name: str) -> None:
-    """Show all about one kernel, by name or id."""
+    """Show all about one kernel, by name or id.
+
+    Of one that crashed or is hung, also the last lines of its log.
+    """
+    import time
+
     from popcorn.client import Client
+    from popcorn.log import DEAD, last_lines
     from popcorn.models import label
 
     with Client() as client:
         found = client.kernel(name)
     if settings().json:
-        print_json(found.to_json())
+        print_json(_with_log(found))
         return
+    when = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(found.since))
     joined = f"{found.join_us / 1e6:.3f} s after its first INIT" if found.join_us else "-"
     pairs(
         (
@@ -345,7 +364,7 @@ def show_command(name: str) -> None:
             ("id", found.id),
             ("state", label(found.state)),
             ("reason", found.reason or "-"),
-            ("since", f"{format_duration(found.age_ms / 1000)} ago"),
+            ("since", f"{when} ({format_duration(found.age_ms / 1000)} ago)"),
             ("joined", joined),
             ("kernel", found.image or "-"),
             ("CPUs", format_cpulist(found.cpus)),
@@ -359,6 +378,9 @@ def show_command(name: str) -> None:
             ("entry", f"{found.entry:#x}" if found.entry else "-"),
         )
     )
+    if found.state in DEAD and (lines := last_lines(found)):
+        print("\nlast lines of its log")
+        print("\n".join(lines))
 
 
 def _range(start: int, size: int) -> str:
@@ -427,3 +449,5 @@ def ssh_kernel(
 kernel.add_command(dmesg)
 kernel.add_command(dump)
 kernel.add_command(exec_command)
+kernel.add_command(restart)
+kernel.add_command(nmi)

@@ -39,19 +39,34 @@ def monitor(types: tuple[str, ...], timestamps: bool, count: int | None) -> None
     Kernel, node and service events come from the module, CPU, memory and node device events from
     udev. A service is up when another node has the same as this kernel, so that they talk. With
     --json every event is one line. If events were lost because they came faster than they were
-    read, an event of kind resync says so, followed by the present state of everything.
+    read, an event of kind resync says so, followed by the present state of everything. When a
+    kernel crashed or is hung, the last lines of its log follow.
     """
     from popcorn.client import Client
     from popcorn.monitor import watch
 
     with Client() as client:
         for number, event in enumerate(watch(client, types), start=1):
+            log = _log(event)
             if settings().json:
-                print_json_line(event.to_json())
+                shown = event.to_json()
+                if log is not None:
+                    shown["log_tail"] = list(log)
+                print_json_line(shown)
             else:
-                print(_line(event, timestamps), flush=True)
+                print("\n    ".join((_line(event, timestamps), *(log or ()))), flush=True)
             if count is not None and number >= count:
                 return
+
+
+def _log(event: Event) -> tuple[str, ...] | None:
+    """The end of the log of a kernel that has just died; None of anything else."""
+    from popcorn.log import DEAD, last_lines
+    from popcorn.models import Kernel
+
+    if isinstance(event.value, Kernel) and event.value.state in DEAD:
+        return None if event.action == "released" else last_lines(event.value)
+    return None
 
 
 def _line(event: Event, timestamps: bool) -> str:

@@ -97,6 +97,7 @@ class Cmd(IntEnum):
     QUEUE_GET = 17
     LATENCY_GET = 18
     NODE_SET = 19
+    KERNEL_NMI = 20
 
 
 class NodeState(IntEnum):
@@ -122,6 +123,7 @@ class KernelState(IntEnum):
     STOPPED = 4
     CRASHED = 5
     KILLED = 6
+    HUNG = 7
 
 
 class MemoryBackend(IntEnum):
@@ -207,6 +209,7 @@ class KernelAttr(IntEnum):
     EPOCH = 21
     AGE = 22
     JOIN_TIME = 23
+    RECIPE = 24
 
 
 class PingAttr(IntEnum):
@@ -347,6 +350,7 @@ NLA_MAPS: dict[str, tuple[tuple[str, str], ...]] = {
         ("POPCORN_A_KERNEL_EPOCH", "uint32"),
         ("POPCORN_A_KERNEL_AGE", "uint64"),
         ("POPCORN_A_KERNEL_JOIN_TIME", "uint64"),
+        ("POPCORN_A_KERNEL_RECIPE", "asciiz"),
     ),
     "ping": (
         ("POPCORN_A_PING_UNSPEC", "none"),
@@ -443,6 +447,7 @@ DO_SET: dict[Cmd, str] = {
     Cmd.QUEUE_GET: "queue",
     Cmd.LATENCY_GET: "latency",
     Cmd.NODE_SET: "node",
+    Cmd.KERNEL_NMI: "kernel",
 }
 
 MCAST_GROUPS: tuple[str, ...] = (
@@ -471,6 +476,7 @@ DOCS: dict[str, str] = {
     "POPCORN_CMD_QUEUE_GET": "The queues of this kernel, which poll for messages.",
     "POPCORN_CMD_LATENCY_GET": "The latency histograms of all channels of the fabric, whichever kernels they join, as the receivers keep them; without those that are empty.",  # noqa: E501
     "POPCORN_CMD_NODE_SET": "Change how this kernel's node waits for messages. What is not given stays.",  # noqa: E501
+    "POPCORN_CMD_KERNEL_NMI": "Have the CPUs of a kernel that has joined and not ended print their backtraces into its log, also where they allow no interrupts. The answer tells which CPUs were told to.",  # noqa: E501
     "POPCORN_A_FABRIC_PHYS": "Physical address of the fabric, bytes.",
     "POPCORN_A_FABRIC_SIZE": "Size of the fabric, bytes.",
     "POPCORN_A_FABRIC_VERSION": "Layout version, major in the upper and minor in the lower 16 bits.",  # noqa: E501
@@ -526,6 +532,7 @@ DOCS: dict[str, str] = {
     "POPCORN_A_KERNEL_EPOCH": "Epoch of the node slot that the kernel was prepared with.",
     "POPCORN_A_KERNEL_AGE": "Time since the last change of state, milliseconds.",
     "POPCORN_A_KERNEL_JOIN_TIME": "Time from the first INIT to the registration on the fabric, microseconds; 0 before.",  # noqa: E501
+    "POPCORN_A_KERNEL_RECIPE": "How to make again what was loaded, in the loader's words; kept by the module until the next boot, and told when one kernel is asked for.",  # noqa: E501
     "POPCORN_A_PING_NODE_ID": "Node to ping.",
     "POPCORN_A_PING_COUNT": "Round trips to make.",
     "POPCORN_A_PING_SIZE": "Bytes of payload that go there and come back, besides the cookie; 16 unless told otherwise.",  # noqa: E501
@@ -590,6 +597,7 @@ DOCS: dict[str, str] = {
     "POPCORN_KERNEL_STATE_STOPPED": "Powered off, halted or rebooted; its CPUs are parked. It can be started again.",  # noqa: E501
     "POPCORN_KERNEL_STATE_CRASHED": "Panicked; its CPUs are parked and its memory is as it was.",
     "POPCORN_KERNEL_STATE_KILLED": "Its CPUs were reset by the primary.",
+    "POPCORN_KERNEL_STATE_HUNG": "Gave no sign of life for some seconds. Nothing was done to it: it may only be slow, and runs again when it gives one.",  # noqa: E501
     "POPCORN_MEMORY_BACKEND_CONTIG": "Taken from the running kernel's page allocator.",
     "POPCORN_MEMORY_BACKEND_RESERVED": "A range that the primary was booted without (memmap=SIZE$START).",  # noqa: E501
     "POPCORN_LATENCY_STAGE_DELIVER": "From a message's time stamp to its delivery.",
