@@ -285,6 +285,67 @@ def test_large_packets(segment: None) -> None:
     assert net.lost("pop1", "n1") == {"rx_too_long": 3}
 
 
+def ethtool(*words: str) -> dict[str, str]:
+    """What ethtool says of pop0, by the name of each line; of lines of one name the last one."""
+    out = net.in_netns("n0", "ethtool", *words)
+    pairs = (line.partition(":") for line in out.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs if value.strip()}
+
+
+def ethtool_refuses(*words: str) -> str:
+    """Why ethtool did not do it."""
+    done = subprocess.run(
+        ["ip", "netns", "exec", "n0", "ethtool", *words], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0, words
+    return done.stderr
+
+
+def test_ethtool_coalesce(segment: None) -> None:
+    """The polling window, which is the node's."""
+    assert ethtool("-c", "pop0")["Adaptive RX"] == "on  TX: n/a"
+    for window in ("50", "1000000", "0"):
+        net.in_netns("n0", "ethtool", "-C", "pop0", "rx-usecs", window)
+        assert ethtool("-c", "pop0")["rx-usecs"] == window
+        assert net.answers(address(1), "n0")
+    for words, says in (
+        (("rx-usecs", "1000001"), "a second at most"),
+        (("adaptive-rx", "off"), "the polling window always adapts"),
+        (("tx-usecs", "10"), "unsupported|not supported"),
+        (("rx-frames", "10"), "unsupported|not supported"),
+    ):
+        assert re.search(says, ethtool_refuses("-C", "pop0", *words)), words
+    assert ethtool("-c", "pop0")["rx-usecs"] == "0"
+    # Also of a link that is down.
+    net.in_netns("n0", "ip", "link", "set", "pop0", "down")
+    net.in_netns("n0", "ethtool", "-C", "pop0", "rx-usecs", "20")
+    assert ethtool("-c", "pop0")["rx-usecs"] == "20"
+
+
+def test_ethtool_rings(segment: None) -> None:
+    before = ethtool("-g", "pop0")
+    assert before["RX"] == "n/a"  # the peers' own
+    for slots in ("64", "4096"):
+        net.in_netns("n0", "ethtool", "-G", "pop0", "tx", slots)
+        assert ethtool("-g", "pop0")["TX"] == slots
+        iperf("n1", "n0", address(1), "-l", "100")
+    for words, says in (
+        (("tx", "100"), "power of two"),
+        (("tx", "0"), "power of two"),
+        (("tx", "2"), "from the start"),
+        (("tx", "8192"), "exceeds|maximum|Invalid"),
+        (("rx", "64"), "exceeds|maximum|not supported|Invalid"),
+    ):
+        assert re.search(says, ethtool_refuses("-G", "pop0", *words)), words
+    assert ethtool("-g", "pop0")["TX"] == "4096"
+    # It stays when the link comes and goes.
+    net.in_netns("n0", "ip", "link", "set", "pop0", "down")
+    net.in_netns("n0", "ip", "link", "set", "pop0", "up")
+    assert ethtool("-g", "pop0")["TX"] == "4096"
+    for node in NODES:
+        assert net.lost(f"pop{node}", f"n{node}") == {}
+
+
 def test_ethtool(segment: None) -> None:
     channels = net.in_netns("n0", "ethtool", "-l", "pop0")
     assert len(set(re.findall(r"Combined:\s+(\d+)", channels))) == 1
