@@ -280,6 +280,7 @@ static int pcn_service_place_self(struct pcn_place *place, struct pcn_self *self
 	if (self && READ_ONCE(self->live)) {
 		place->node = self->id;
 		place->queues = self->nr_queues;
+		place->ring_slots = pcn_fabric.ring_slots;
 		place->machine = READ_ONCE(pcn_fabric.header->machine);
 		ret = 0;
 	}
@@ -494,7 +495,7 @@ int pcn_service_send(struct pcn_service *service, u32 dst, const void *data, siz
 	rcu_read_lock();
 	ret = pcn_service_find_channel(service, dst, 0, &channel, &id);
 	if (!ret)
-		ret = pcn_channel_send_bytes(channel, id, service->ring_slots, data, len);
+		ret = pcn_channel_send_bytes(channel, id, READ_ONCE(service->ring_slots), data, len);
 	rcu_read_unlock();
 	return ret;
 }
@@ -510,7 +511,7 @@ int pcn_service_send_wait(struct pcn_service *service, u32 dst, u32 queue, const
 	ret = pcn_service_hold_channel(service, dst, queue, &channel, &id);
 	if (ret)
 		return ret;
-	ret = pcn_channel_send_wait(channel, id, service->ring_slots, data, len, timeout_ms);
+	ret = pcn_channel_send_wait(channel, id, READ_ONCE(service->ring_slots), data, len, timeout_ms);
 	atomic_dec(&service->self->sleepers);
 	return ret;
 }
@@ -525,7 +526,7 @@ int pcn_service_send_batch(struct pcn_service *service, u32 dst, u32 queue, cons
 	rcu_read_lock();
 	ret = pcn_service_find_channel(service, dst, queue, &channel, &id);
 	if (!ret)
-		ret = pcn_channel_send(channel, id, service->ring_slots, out, nr);
+		ret = pcn_channel_send(channel, id, READ_ONCE(service->ring_slots), out, nr);
 	rcu_read_unlock();
 	return ret;
 }

@@ -2,8 +2,10 @@
 /*
  * Figures of the message layer, and what can be set, for the control side.
  */
+#include <linux/export.h>
 #include <linux/irq.h>
 #include <linux/math64.h>
+#include <linux/rcupdate.h>
 #include <asm/tsc.h>
 
 #include "doorbell.h"
@@ -152,6 +154,17 @@ bool pcn_shape_get(struct pcn_shape *shape)
 	return live;
 }
 
+/* It was told in microseconds, which are seldom whole cycles. */
+static u32 pcn_stats_window_us(const struct pcn_self *self)
+{
+	return DIV_ROUND_CLOSEST_ULL(pcn_stats_ns(READ_ONCE(self->poller[0].window_max)), 1000);
+}
+
+static void pcn_stats_set_window(struct pcn_self *self, u32 max_us)
+{
+	pcn_poller_set_window(self, mul_u64_u32_div(tsc_khz, max_us, 1000));
+}
+
 /**
  * pcn_tuning_get() - how this node waits for messages
  * @tuning: filled; the caller may hold pcn_node_mutex
@@ -161,8 +174,7 @@ bool pcn_shape_get(struct pcn_shape *shape)
 bool pcn_tuning_get(struct pcn_tuning *tuning)
 {
 	*tuning = (struct pcn_tuning){
-		/* It was told in microseconds, which are seldom whole cycles. */
-		.window_max_us = DIV_ROUND_CLOSEST_ULL(pcn_stats_ns(READ_ONCE(pcn_main.poller[0].window_max)), 1000),
+		.window_max_us = pcn_stats_window_us(&pcn_main),
 		.threaded = READ_ONCE(pcn_main.threaded),
 		.doorbell_cost_ns = pcn_stats_ns(pcn_doorbell_cost()),
 	};
@@ -189,7 +201,57 @@ int pcn_tuning_set(const u32 *window_max_us, const bool *threaded)
 			WRITE_ONCE(pcn_main.threaded, *threaded);
 	}
 	if (!ret && window_max_us)
-		pcn_poller_set_window(&pcn_main, mul_u64_u32_div(tsc_khz, *window_max_us, 1000));
+		pcn_stats_set_window(&pcn_main, *window_max_us);
 	mutex_unlock(&pcn_node_mutex);
 	return ret;
 }
+
+static struct pcn_self *pcn_stats_self(u32 node)
+{
+	struct pcn_self *self = node < PCN_NODES ? READ_ONCE(pcn_selves[node]) : NULL;
+
+	return self && READ_ONCE(self->live) ? self : NULL;
+}
+
+/**
+ * pcn_service_window_at() - how long a node of this kernel goes on looking for messages before it sleeps
+ * @node: node id
+ * @max_us: set to the longest that it may be, microseconds
+ *
+ * Return: 0, -ENODEV for a node that is not in this kernel.
+ */
+int pcn_service_window_at(u32 node, u32 *max_us)
+{
+	const struct pcn_self *self;
+
+	/* The node goes only after all who saw it live are done; likewise below. */
+	rcu_read_lock();
+	self = pcn_stats_self(node);
+	if (self)
+		*max_us = pcn_stats_window_us(self);
+	rcu_read_unlock();
+	return self ? 0 : -ENODEV;
+}
+EXPORT_SYMBOL_GPL(pcn_service_window_at);
+
+/**
+ * pcn_service_set_window_at() - set that, for all services of the node
+ * @node: node id
+ * @max_us: microseconds, at most POPCORN_POLL_WINDOW_MAX; 0 never looks
+ *
+ * Return: 0, -ERANGE, -ENODEV for a node that is not in this kernel.
+ */
+int pcn_service_set_window_at(u32 node, u32 max_us)
+{
+	struct pcn_self *self;
+
+	if (max_us > POPCORN_POLL_WINDOW_MAX)
+		return -ERANGE;
+	rcu_read_lock();
+	self = pcn_stats_self(node);
+	if (self)
+		pcn_stats_set_window(self, max_us);
+	rcu_read_unlock();
+	return self ? 0 : -ENODEV;
+}
+EXPORT_SYMBOL_GPL(pcn_service_set_window_at);

@@ -54,7 +54,7 @@ struct pcn_msg {
  * @version: kernels with another version of it are no peers
  * @ring_slots: messages that its channels should hold, for one that streams; 0 for what is there. A power of
  *	two up to PCN_SHM_RING_SLOTS_MAX. Taken from this node's area when a peer comes up, as far as
- *	there is room; 4096 streams best
+ *	there is room; 4096 streams best. May be changed while it is registered, with WRITE_ONCE()
  * @recv: called for each message
  * @peer_up: a node has the service too: it can be sent to from here on; may be NULL
  * @peer_down: that node, or its service, is gone; nothing more comes from it; may be NULL
@@ -93,17 +93,21 @@ void pcn_service_unregister(struct pcn_service *service);
  * struct pcn_place - where a service would be registered
  * @node: node id
  * @queues: that this node receives through
+ * @ring_slots: messages that each of its channels holds before a service has it grow
  * @machine: a number that all nodes of this machine see and that stays the same when it is booted again;
  *	other machines likely have another one
  */
 struct pcn_place {
 	u32 node;
 	u32 queues;
+	u32 ring_slots;
 	u32 machine;
 };
 
 int pcn_service_place(struct pcn_place *place);
 int pcn_service_place_at(struct pcn_place *place, u32 node);
+int pcn_service_window_at(u32 node, u32 *max_us);
+int pcn_service_set_window_at(u32 node, u32 max_us);
 
 /**
  * pcn_service_node() - which node has this service here

@@ -23,7 +23,8 @@ struct pcn_link;
 	X(tx_stopped, OK)	/* a channel was full: the queue waited */ \
 	X(rx_hello, OK)		/* peers told their address */ \
 	X(rx_learned, OK)	/* addresses found behind peers */ \
-	X(rx_filtered, OK)	/* for somebody else on the segment */ \
+	X(rx_filtered, OK)	/* for somebody else on the segment: the sender did not know where that is */ \
+	X(rx_filtered_group, OK)	/* for a group that this kernel is not in */ \
 	X(rx_xdp_drop, OK)	/* an XDP program dropped or kept it */ \
 	X(rx_xdp_redirect, OK)	/* or sent it elsewhere */ \
 	X(tx_xdp, OK)		/* sent by one */ \

@@ -85,7 +85,7 @@ static int pcn_link_open(struct net_device *dev)
 
 	link->service.name = PCN_NET_SERVICE;
 	link->service.version = PCN_NET_VERSION;
-	link->service.ring_slots = PCN_LINK_RING_SLOTS;
+	link->service.ring_slots = link->ring_slots;
 	link->service.recv = pcn_receive_message;
 	link->service.peer_up = pcn_link_peer_up;
 	link->service.peer_down = pcn_link_peer_down;
@@ -183,6 +183,7 @@ void pcn_link_setup(struct net_device *dev)
 
 	ether_setup(dev);
 	link->dev = dev;
+	link->ring_slots = PCN_LINK_RING_SLOTS;
 	INIT_LIST_HEAD(&link->list);
 	spin_lock_init(&link->learned_lock);
 	dev->netdev_ops = &pcn_link_ops;

@@ -13,6 +13,7 @@
 
 #define PCN_LINK_MTU_MAX	65520
 #define PCN_LINK_RING_SLOTS	1024
+#define PCN_LINK_RING_SLOTS_MAX	4096
 #define PCN_LINK_FILTER_BITS	6	/* 2^6 of them fill a word */
 #define PCN_LINK_LEARNED_BITS	8
 
@@ -48,6 +49,7 @@ struct pcn_link_rx {
  * @node_given: it was asked for by number; else it is this kernel's, whichever that is
  * @machine: what the default address was made from
  * @nr_queues: that the message layer has for it
+ * @ring_slots: messages that its channels may grow to hold
  * @service: the message layer's end
  * @counts: per CPU
  * @peers: nodes (bit by id) that have a link too
@@ -68,6 +70,7 @@ struct pcn_link {
 	bool node_given;
 	u32 machine;
 	u32 nr_queues;
+	u32 ring_slots;
 	struct pcn_service service;
 	struct pcn_counts __percpu *counts;
 	unsigned long peers;

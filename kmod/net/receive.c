@@ -122,7 +122,8 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 	memcpy(header, msg->body, sizeof(header));
 	pcn_table_learn(link, msg->src, header + ETH_ALEN);
 	if (!pcn_receive_wanted(link, header)) {
-		pcn_count_add(link, PCN_COUNT_rx_filtered, 1);
+		pcn_count_add(link, is_multicast_ether_addr(header) ? PCN_COUNT_rx_filtered_group : PCN_COUNT_rx_filtered,
+			      1);
 		return;
 	}
 	memcpy(&frame, msg->data, sizeof(frame));
