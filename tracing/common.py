@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import math
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -30,6 +32,7 @@ __all__ = (
     "Limits",
     "LogHistogram",
     "Machine",
+    "RingReader",
     "Times",
     "UsageError",
     "check",
@@ -38,9 +41,11 @@ __all__ = (
     "machine",
     "missed_events",
     "node_id",
+    "ring_pages",
     "service_id",
     "service_name",
     "wait",
+    "writable",
 )
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
@@ -318,6 +323,94 @@ def _pause_beside(process: subprocess.Popen[Any], pause: Callable[[float], None]
         process.terminate()
         process.wait()
         raise
+
+
+# files
+
+
+def writable(path: Path) -> None:
+    """Refuse a file that cannot be written before anything is traced; makes none that was not."""
+    new = not path.exists()
+    try:
+        with path.open("a"):
+            pass
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise PopcornError(f"cannot write {path}: {error.strerror}") from error
+
+
+# events one by one
+
+PAGE_BYTES = 4096
+RING_MAX = 1 << 30
+
+
+def ring_pages(size: int) -> int:
+    """Pages of a buffer of `size` bytes, a power of two, as the kernel wants it."""
+    if not PAGE_BYTES <= size <= RING_MAX:
+        raise UsageError(f"a buffer of {size} bytes cannot be", "from 4K to 1G, as 4M")
+    return 1 << (-(-size // PAGE_BYTES) - 1).bit_length()
+
+
+@contextlib.contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Ctrl-C in the block comes at its end: within a callback from C it would be forgotten."""
+    came: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+class RingReader:
+    """Takes what a BPF program puts into its buffer `events`; `take` gets each record."""
+
+    def __init__(self, program: Any) -> None:
+        self.program = program
+        self._failure: Exception | None = None
+        program["events"].open_ring_buffer(self._event)
+
+    def take(self, data: bytes) -> None:
+        """Do something with a record; what it raises ends the trace."""
+        raise NotImplementedError
+
+    def _event(self, _: Any, data: Any, size: int) -> None:
+        # Called from C, where an exception would be printed and forgotten.
+        try:
+            if self._failure is None:
+                self.take(ctypes.string_at(data, size))
+        except Exception as error:
+            self._failure = error
+
+    def pause(self, seconds: float) -> None:
+        """Wait so long, and take what comes."""
+        end = time.monotonic() + seconds
+        while True:
+            left = max(0.0, end - time.monotonic())
+            with _interrupted_after():
+                self.program.ring_buffer_poll(int(left * 1000))
+            self._check()
+            if not left:
+                return
+
+    def rest(self) -> None:
+        """Take what is still in the buffer."""
+        with _interrupted_after():
+            self.program.ring_buffer_consume()
+        self._check()
+
+    def _check(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
 
 
 # histograms

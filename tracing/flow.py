@@ -8,12 +8,9 @@ which stage of its way. What the buffer has no room for is counted.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import itertools
-import signal
 import struct
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -21,12 +18,14 @@ from typing import IO, Any
 from popcorn_tracing.common import (
     Limits,
     Machine,
+    RingReader,
     UsageError,
     check,
     loaded,
     machine,
     missed_events,
     node_id,
+    ring_pages,
     service_id,
     service_name,
     wait,
@@ -53,10 +52,8 @@ LOST = 2
 #: struct event in the BPF program: native, as it is aligned by hand.
 EVENT = struct.Struct("=6I5Q2I")
 
-PAGE_BYTES = 4096
 #: What the buffer holds unless it is said: 4 MiB, some 50,000 messages.
 BUFFER_BYTES = 4 << 20
-BUFFER_MAX = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -77,15 +74,7 @@ class Options:
     def __post_init__(self) -> None:
         if self.size_max is not None and (self.size_min or 0) > self.size_max:
             raise UsageError("no message is as long as --min-size and as short as --max-size")
-        if not PAGE_BYTES <= self.buffer_bytes <= BUFFER_MAX:
-            raise UsageError(
-                f"a buffer of {self.buffer_bytes} bytes cannot be", "from 4K to 1G, as 4M"
-            )
-
-    @property
-    def pages(self) -> int:
-        """Of the buffer; a power of two, as the kernel wants it."""
-        return 1 << (-(-self.buffer_bytes // PAGE_BYTES) - 1).bit_length()
+        ring_pages(self.buffer_bytes)
 
 
 @dataclass(frozen=True)
@@ -146,23 +135,28 @@ class Flow:
         }
 
 
-def spans(stamps: Mapping[str, int], tsc_khz: int) -> tuple[Span, ...]:
-    """A message's way, from the stamps of POINTS in cycles, 0 for one that it did not pass.
+def way(stamps: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The POINTS that a message passed, each with its stamp; of `stamps`, 0 is none.
 
     What happened after the poll that found it began, as an interrupt during that poll, was not on
     its way; nor was a stamp that is out of order, which only a broken sender makes.
     """
-    way = [("queued", stamps["queued"])]
+    found = [("queued", stamps["queued"])]
     end = stamps["delivered"]
     bound = stamps["poll"] or end
     for name in POINTS[1:-1]:
         stamp = stamps[name]
-        if stamp and way[-1][1] <= stamp <= min(bound, end):
-            way.append((name, stamp))
-    way.append(("delivered", max(end, way[-1][1])))
+        if stamp and found[-1][1] <= stamp <= min(bound, end):
+            found.append((name, stamp))
+    found.append(("delivered", max(end, found[-1][1])))
+    return found
+
+
+def spans(stamps: Mapping[str, int], tsc_khz: int) -> tuple[Span, ...]:
+    """The parts of a message's :func:`way`, from the stamps of POINTS in cycles."""
     return tuple(
         Span(first, second, (b - a) * 1_000_000 // tsc_khz)
-        for (first, a), (second, b) in itertools.pairwise(way)
+        for (first, a), (second, b) in itertools.pairwise(way(stamps))
     )
 
 
@@ -200,80 +194,34 @@ class Summary:
         }
 
 
-@contextlib.contextmanager
-def _interrupted_after() -> Iterator[None]:
-    """Ctrl-C in the block comes at its end: within a callback from C it would be forgotten."""
-    came: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-class Reader:
+class Reader(RingReader):
     """Takes messages out of the buffer and hands them on, `most` of them at the most."""
 
     def __init__(
         self, program: Any, here: Machine, show: Callable[[Flow], None], most: int | None
     ) -> None:
-        self._program = program
+        super().__init__(program)
         self._khz = here.tsc_khz
         self._show = show
         self._most = most
         self._begin: int | None = None
-        self._failure: Exception | None = None
         self.shown = 0
-        program["events"].open_ring_buffer(self._event)
 
-    def _event(self, _: Any, data: Any, size: int) -> None:
-        # Called from C, where an exception would be printed and forgotten.
-        try:
-            if self._failure is None and (self._most is None or self.shown < self._most):
-                self._take(ctypes.string_at(data, size))
-        except Exception as error:
-            self._failure = error
-
-    def _take(self, data: bytes) -> None:
+    def take(self, data: bytes) -> None:
+        """Show a message."""
+        if self._most is not None and self.shown >= self._most:
+            return
         if self._begin is None:
             # The first message's: there is no time stamp counter in Python.
             self._begin = EVENT.unpack(data[: EVENT.size])[6]
         self._show(parse(data, self._begin, self._khz))
         self.shown += 1
 
-    def pause(self, seconds: float) -> None:
-        """Wait so long, and show what comes."""
-        end = time.monotonic() + seconds
-        while True:
-            left = max(0.0, end - time.monotonic())
-            with _interrupted_after():
-                self._program.ring_buffer_poll(int(left * 1000))
-            self._check()
-            if not left:
-                return
-
-    def rest(self) -> None:
-        """Show what is still in the buffer."""
-        with _interrupted_after():
-            self._program.ring_buffer_consume()
-        self._check()
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
-
     def summary(self) -> Summary:
         """What became of the messages so far."""
-        counters = self._program["counters"]
+        counters = self.program["counters"]
         delivered, slow, lost = (counters.sum(i).value for i in (DELIVERED, SLOW, LOST))
-        return Summary(delivered, slow, self.shown, lost, missed_events(self._program))
+        return Summary(delivered, slow, self.shown, lost, missed_events(self.program))
 
 
 def _defines(options: Options, here: Machine, service: int | None) -> dict[str, int]:
@@ -289,7 +237,7 @@ def _defines(options: Options, here: Machine, service: int | None) -> dict[str, 
         "SLOWER_CYCLES": cycles,
     }
     some = {name: value for name, value in given.items() if value is not None}
-    return {"TSC_KHZ": here.tsc_khz, "PAGES": options.pages, **some}
+    return {"TSC_KHZ": here.tsc_khz, "PAGES": ring_pages(options.buffer_bytes), **some}
 
 
 def run(

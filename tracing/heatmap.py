@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 from xml.sax.saxutils import escape
 
-from popcorn.errors import PopcornError
 from popcorn_tracing import fabric, latency
-from popcorn_tracing.common import Limits, UsageError, wait
+from popcorn_tracing.common import Limits, UsageError, wait, writable
 from popcorn_tracing.latency import Report, Session, View
 
 __all__ = ("SHADES", "Column", "Options", "level", "run", "svg")
@@ -211,18 +210,6 @@ def _ladder(rows: Sequence[Bounds]) -> list[Bounds]:
     return found
 
 
-def _writable(path: Path) -> None:
-    """Refuse a file that cannot be written before anything is traced; makes none that was not."""
-    new = not path.exists()
-    try:
-        with path.open("a"):
-            pass
-        if new:
-            path.unlink()
-    except OSError as error:
-        raise PopcornError(f"cannot write {path}: {error.strerror}") from error
-
-
 def run(
     options: Options,
     limits: Limits,
@@ -238,7 +225,7 @@ def run(
     """
     wanted = latency.Options(options.node, options.service, view=View("stage", (options.stage,)))
     if options.svg is not None:
-        _writable(options.svg)
+        writable(options.svg)
     if opened is None:
         opened = fabric.opened if options.source == "fabric" else latency.opened
     with opened(wanted) as session:

@@ -58,7 +58,7 @@ void pcn_nl_notify_kernel(const struct pcn_kernel_info *info, bool released)
 	struct sk_buff *skb;
 	void *head;
 
-	trace_popcorn_kernel_state(info->id, info->state);
+	trace_popcorn_kernel_state(info->id, info->state, rdtsc());
 	if (!genl_has_listeners(&pcn_nl_family, &init_net, PCN_NLGRP_KERNEL))
 		return;
 	skb = genlmsg_new(NLMSG_GOODSIZE, GFP_KERNEL);

@@ -116,7 +116,7 @@ static void pcn_node_announce(struct pcn_node *node)
 	lockdep_assert_held(&pcn_node_mutex);
 	if (node->self != &pcn_main)
 		return;
-	trace_popcorn_node_state(node->id, node->epoch, node->state);
+	trace_popcorn_node_state(node->id, node->epoch, node->state, rdtsc());
 	pcn_sysfs_update(node);
 	pcn_nl_notify_node(node);
 }
@@ -277,6 +277,9 @@ static void pcn_node_enter(struct pcn_node *node, u32 state, u32 epoch)
 		pcn_node_connect(node);
 	else if (state == POPCORN_NODE_STATE_ABSENT)
 		pcn_channel_forget(node);
+	/* When it says that it did, which is before we saw it. */
+	if (state == POPCORN_NODE_STATE_UP && node->self == &pcn_main && !pcn_main.id)
+		trace_popcorn_kernel_stage(node->id, PCN_KERNEL_STAGE_JOINED, READ_ONCE(shm->joined));
 	pcn_node_announce(node);
 }
 

@@ -81,7 +81,7 @@ static u32 pcn_service_find(const struct pcn_service *service, const struct pcn_
 
 static void pcn_service_tell(struct pcn_service *service, struct pcn_node *node, u32 peer, bool up)
 {
-	trace_popcorn_service_peer(node->self->id, node->id, service->id, up);
+	trace_popcorn_service_peer(node->self->id, node->id, service->id, up, rdtsc());
 	/* What user space sees is this kernel's own node. */
 	if (node->self == &pcn_main)
 		pcn_nl_notify_service(node->id, service, peer, up);

@@ -165,52 +165,76 @@ DEFINE_EVENT(popcorn_channel, popcorn_channel_room,
 );
 
 TRACE_EVENT(popcorn_service_peer,
-	TP_PROTO(u32 node, u32 peer, u32 service, bool up),
-	TP_ARGS(node, peer, service, up),
+	TP_PROTO(u32 node, u32 peer, u32 service, bool up, u64 tsc),
+	TP_ARGS(node, peer, service, up, tsc),
 	TP_STRUCT__entry(
 		__field(u32, node)
 		__field(u32, peer)
 		__field(u32, service)
 		__field(bool, up)
+		__field(u64, tsc)
 	),
 	TP_fast_assign(
 		__entry->node = node;
 		__entry->peer = peer;
 		__entry->service = service;
 		__entry->up = up;
+		__entry->tsc = tsc;
 	),
-	TP_printk("node=%u peer=%u service=%u up=%d", __entry->node, __entry->peer, __entry->service,
-		  __entry->up)
+	TP_printk("node=%u peer=%u service=%u up=%d tsc=%llu", __entry->node, __entry->peer,
+		  __entry->service, __entry->up, __entry->tsc)
 );
 
 TRACE_EVENT(popcorn_node_state,
-	TP_PROTO(u32 node, u32 epoch, u32 state),
-	TP_ARGS(node, epoch, state),
+	TP_PROTO(u32 node, u32 epoch, u32 state, u64 tsc),
+	TP_ARGS(node, epoch, state, tsc),
 	TP_STRUCT__entry(
 		__field(u32, node)
 		__field(u32, epoch)
 		__field(u32, state)
+		__field(u64, tsc)
 	),
 	TP_fast_assign(
 		__entry->node = node;
 		__entry->epoch = epoch;
 		__entry->state = state;
+		__entry->tsc = tsc;
 	),
-	TP_printk("node=%u epoch=%u state=%u", __entry->node, __entry->epoch, __entry->state)
+	TP_printk("node=%u epoch=%u state=%u tsc=%llu", __entry->node, __entry->epoch, __entry->state,
+		  __entry->tsc)
 );
 
 TRACE_EVENT(popcorn_kernel_state,
-	TP_PROTO(u32 kernel, u32 state),
-	TP_ARGS(kernel, state),
+	TP_PROTO(u32 kernel, u32 state, u64 tsc),
+	TP_ARGS(kernel, state, tsc),
 	TP_STRUCT__entry(
 		__field(u32, kernel)
 		__field(u32, state)
+		__field(u64, tsc)
 	),
 	TP_fast_assign(
 		__entry->kernel = kernel;
 		__entry->state = state;
+		__entry->tsc = tsc;
 	),
-	TP_printk("kernel=%u state=%u", __entry->kernel, __entry->state)
+	TP_printk("kernel=%u state=%u tsc=%llu", __entry->kernel, __entry->state, __entry->tsc)
+);
+
+/* A stage of starting a kernel begins (enum pcn_kernel_stage), and the one before it is over. */
+TRACE_EVENT(popcorn_kernel_stage,
+	TP_PROTO(u32 kernel, u32 stage, u64 tsc),
+	TP_ARGS(kernel, stage, tsc),
+	TP_STRUCT__entry(
+		__field(u32, kernel)
+		__field(u32, stage)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->kernel = kernel;
+		__entry->stage = stage;
+		__entry->tsc = tsc;
+	),
+	TP_printk("kernel=%u stage=%u tsc=%llu", __entry->kernel, __entry->stage, __entry->tsc)
 );
 
 #endif

@@ -19,6 +19,7 @@
 
 #include "kernel.h"
 #include "start.h"
+#include "trace.h"
 
 #define PCN_KERNEL_FIRST	1
 #define PCN_KERNEL_LAST		(POPCORN_NODES_MAX - 1)
@@ -97,6 +98,12 @@ static bool pcn_kernel_enter(struct pcn_kernel *kernel, u32 state, const char *r
 	strscpy(kernel->info.reason, reason, sizeof(kernel->info.reason));
 	pcn_kernel_notify(kernel, false);
 	return true;
+}
+
+/* A stage of starting it begins. */
+static void pcn_kernel_trace(const struct pcn_kernel *kernel, enum pcn_kernel_stage stage)
+{
+	trace_popcorn_kernel_stage(kernel->info.id, stage, rdtsc_ordered());
 }
 
 static void pcn_kernel_reset_work(struct work_struct *work)
@@ -381,6 +388,7 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 	if (ret)
 		goto err_memory;
 	wish.nid = cpu_to_node(req->cpu[0]);
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_MEMORY);
 	ret = pcn_memory_lease(&kernel->memory, &wish, extack);
 	if (ret)
 		goto err_memory;
@@ -390,18 +398,22 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 		ret = -EINTR;
 		goto err_slice;
 	}
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_SLICE);
 	ret = pcn_slice_lease(&kernel->slice, req->name, extack);
 	if (ret)
 		goto err_slice;
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_CPUS);
 	ret = pcn_cpu_lease(&kernel->cpus, req->cpu, req->nr_cpus, kernel->info.id, extack,
 			    req->attrs[POPCORN_A_KERNEL_CPU]);
 	if (ret)
 		goto err_cpus;
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_SLOT);
 	ret = pcn_kernel_expect(kernel, &epoch, extack);
 	if (ret)
 		goto err_expect;
 	__module_get(THIS_MODULE);
 	pcn_kernel_settle(kernel, epoch, info);
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_LOAD);
 	mutex_unlock(&kernel->op);
 	return 0;
 
@@ -452,6 +464,7 @@ static int pcn_kernel_prepare(u32 id, struct pcn_kernel_info *info, struct netli
 	ret = pcn_kernel_seal(kernel, extack);
 	if (ret)
 		goto out;
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_WIPE);
 	pcn_kernel_halt(kernel);
 	pcn_slice_clear(&kernel->slice);
 	ret = pcn_memory_scrub(&kernel->memory);
@@ -471,6 +484,7 @@ static int pcn_kernel_prepare(u32 id, struct pcn_kernel_info *info, struct netli
 		kernel->info.image[0] = '\0';
 		pcn_kernel_enter(kernel, STATE(LEASED), "");
 		pcn_kernel_snapshot(kernel, info);
+		pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_LOAD);
 	}
 	mutex_unlock(&pcn_kernel_table_lock);
 out:
@@ -494,6 +508,7 @@ static int pcn_kernel_set_out(struct pcn_kernel *kernel, const struct pcn_boot_r
 			      kernel->info.name, pcn_kernel_state_name(kernel));
 		return -EBUSY;
 	}
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_CHECK);
 	ret = pcn_kernel_refuse_mapped(kernel, extack);
 	if (!ret)
 		ret = pcn_start_check(kernel, req, extack);
@@ -526,8 +541,11 @@ static int pcn_kernel_boot(u32 id, const struct pcn_boot_request *req, struct ne
 	mutex_unlock(&pcn_kernel_table_lock);
 	if (ret)
 		goto out;
+	pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_INIT);
 	ret = pcn_start_send_off(kernel, req, extack);
-	if (ret) {
+	if (!ret) {
+		pcn_kernel_trace(kernel, PCN_KERNEL_STAGE_ENTRY);
+	} else {
 		mutex_lock(&pcn_kernel_table_lock);
 		pcn_kernel_enter(kernel, STATE(LEASED), "its first CPU did not reach the entry point");
 		mutex_unlock(&pcn_kernel_table_lock);

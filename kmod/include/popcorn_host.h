@@ -19,6 +19,34 @@ struct module;
 #define PCN_APIC_IDS_MAX	4096	/* APIC IDs that fit the map in a node slot */
 
 /**
+ * enum pcn_kernel_stage - what a tracer sees of the way to a running kernel (tracepoint popcorn_kernel_stage)
+ * @PCN_KERNEL_STAGE_MEMORY: memory is looked for and emptied
+ * @PCN_KERNEL_STAGE_SLICE: a slice of the first MiB is taken
+ * @PCN_KERNEL_STAGE_CPUS: CPUs are taken offline
+ * @PCN_KERNEL_STAGE_SLOT: the node's slot on the fabric is prepared
+ * @PCN_KERNEL_STAGE_WIPE: instead of these four, for a kernel that has its lease: what it left is wiped
+ * @PCN_KERNEL_STAGE_LOAD: the lease is there, user space writes the kernel into it
+ * @PCN_KERNEL_STAGE_CHECK: what was loaded is checked
+ * @PCN_KERNEL_STAGE_INIT: INIT and SIPI go to the first CPU
+ * @PCN_KERNEL_STAGE_ENTRY: that CPU is in long mode and about to enter the kernel, which boots
+ * @PCN_KERNEL_STAGE_JOINED: it registered on the fabric, by its own stamp
+ *
+ * The end is the state running (tracepoint popcorn_kernel_state). Values are never reused.
+ */
+enum pcn_kernel_stage {
+	PCN_KERNEL_STAGE_MEMORY,
+	PCN_KERNEL_STAGE_SLICE,
+	PCN_KERNEL_STAGE_CPUS,
+	PCN_KERNEL_STAGE_SLOT,
+	PCN_KERNEL_STAGE_WIPE,
+	PCN_KERNEL_STAGE_LOAD,
+	PCN_KERNEL_STAGE_CHECK,
+	PCN_KERNEL_STAGE_INIT,
+	PCN_KERNEL_STAGE_ENTRY,
+	PCN_KERNEL_STAGE_JOINED,
+};
+
+/**
  * struct pcn_kernel_info - what the host knows of one kernel, copied out at one moment
  * @id: kernel id, which is its node id
  * @state: enum popcorn_kernel_state

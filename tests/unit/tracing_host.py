@@ -46,11 +46,13 @@ def build(directory: Path, host: str, source: Path) -> Callable[..., str]:
 def arguments_of(name: str) -> tuple[str, ...]:
     """The arguments of one of the module's tracepoints, all of them scalars."""
     header = (ROOT / "kmod/core/trace.h").read_text()
-    found = re.search(rf"TRACE_EVENT\({name},\s+TP_PROTO\((.*?)\)", header, re.DOTALL)
+    found = re.search(
+        rf"(?:TRACE|DEFINE)_EVENT\((?:\w+, )?{name},\s+TP_PROTO\((.*?)\)", header, re.DOTALL
+    )
     assert found is not None
     declared = [argument.split() for argument in found[1].split(",")]
     # Raw tracepoints are read by position, and only scalars are the values themselves.
-    assert {kind for kind, _ in declared} <= {"u32", "u64"}
+    assert {kind for kind, _ in declared} <= {"u32", "u64", "bool"}
     return tuple(argument for _, argument in declared)
 
 

@@ -472,6 +472,22 @@ WORDS: Mapping[str, Words] = {
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-latency(8)", "popcornctl-ping(1)"),
     ),
+    "trace record": Words(
+        examples=(
+            (
+                "Ten seconds of all kernels, to be opened in https://ui.perfetto.dev:",
+                "popcornctl trace record --duration 10 --output all.json",
+            ),
+            (
+                "One command:",
+                "popcornctl trace record -- popcornctl ping web -c 10",
+            ),
+        ),
+        arguments={"COMMAND": "A command to trace; what follows it are its own arguments."},
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE",),
+        see=("popcorn-record(8)", "popcornctl-trace-flow(1)"),
+    ),
     "trace flow": Words(
         examples=(
             (

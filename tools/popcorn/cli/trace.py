@@ -16,11 +16,12 @@ from popcorn.units import format_micros
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from popcorn_tracing.common import Machine, Times
+    from popcorn_tracing.common import Limits, Machine, Times
     from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Summary
     from popcorn_tracing.heatmap import Column
     from popcorn_tracing.latency import Report, Row
+    from popcorn_tracing.record import Summary as Recorded
 
 TRACED = "popcorn.traced"
 
@@ -75,6 +76,48 @@ def _parse_micros(text: str) -> float:
 
 MICROS = parsed("microseconds", _parse_micros)
 
+# Options of several tracers.
+
+only_node = click.option(
+    "--node", type=NODE, help="Only messages from or to this node, an id or a name."
+)
+only_service = click.option(
+    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
+)
+for_so_long = click.option(
+    "--duration", type=SECONDS, metavar="SECONDS", help="End after this time."
+)
+from_source = click.option(
+    "--source",
+    type=click.Choice(["bpf", "fabric"]),
+    default="bpf",
+    help="Who counts: a BPF program in this kernel, or every kernel in the fabric, always.",
+)
+
+
+def every_interval(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments of a tracer that reports now and then."""
+    reports = click.argument("reports", type=click.IntRange(1), required=False, metavar="[REPORTS]")
+    return click.argument("interval", type=SECONDS, required=False)(reports(command))
+
+
+def _limits(ctx: click.Context, **given: Any) -> Limits:
+    """The limits of a tracer, with the command that follows `--`."""
+    from popcorn_tracing.common import Limits
+
+    return Limits(**given, command=ctx.meta.get(TRACED, ()))
+
+
+def _print_report(report: Any, limits: Limits, show: Callable[[Any], None]) -> None:
+    """For people by `show`, or as JSON: a line of it if more of them come."""
+    if not settings().json:
+        show(report)
+    elif limits.interval:
+        print_json_line(report.to_json())
+    else:
+        print_json(report.to_json())
+
+
 #: Columns of a flow: header, its width, and which of flow.POINTS it ends at.
 FLOW_STAGES = (("BELL", "doorbell"), ("IRQ", "interrupt"), ("POLL", "poll"), ("DELIV", "delivered"))
 FLOW_FORMAT = (
@@ -84,13 +127,10 @@ FLOW_FORMAT = (
 
 
 @trace.command("latency", cls=TracingCommand)
-@click.argument("interval", type=SECONDS, required=False)
-@click.argument("reports", type=click.IntRange(1), required=False, metavar="[REPORTS]")
-@click.option("--node", type=NODE, help="Only messages from or to this node, an id or a name.")
-@click.option(
-    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
-)
-@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@every_interval
+@only_node
+@only_service
+@for_so_long
 @click.option(
     "--count",
     "messages",
@@ -100,12 +140,7 @@ FLOW_FORMAT = (
 )
 @click.option("--by", type=click.Choice(BY), default="stage", help="A row for each of these.")
 @click.option("--stage", type=click.Choice(STAGES), help="Only this stage.")
-@click.option(
-    "--source",
-    type=click.Choice(["bpf", "fabric"]),
-    default="bpf",
-    help="Who counts: a BPF program in this kernel, or every kernel in the fabric, always.",
-)
+@from_source
 @click.option(
     "--tsc-khz",
     type=click.IntRange(1),
@@ -127,40 +162,31 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     """
     from popcorn_tracing import fabric
     from popcorn_tracing import latency as tracer
-    from popcorn_tracing.common import Limits
 
     only = given.pop("stage")
     view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
     run = fabric.run if given.pop("source") == "fabric" else tracer.run
     options = tracer.Options(node, service, given.pop("tsc_khz"), view)
-    limits = Limits(**given, command=ctx.meta.get(TRACED, ()))
-    as_json = settings().json
+    limits = _limits(ctx, **given)
 
     def show(report: Report) -> None:
-        if not as_json:
-            _show_latency(report)
-        elif limits.interval:
-            print_json_line(report.to_json())
-        else:
-            print_json(report.to_json())
+        _print_report(report, limits, _show_latency)
 
     # A command's own output must not get into ours when that is JSON.
-    output = sys.stderr if as_json else None
+    output = sys.stderr if settings().json else None
     status = run(options, limits, show=show, ready=_say, output=output)
     ctx.exit(status)
 
 
 @trace.command("flow", cls=TracingCommand)
-@click.option("--node", type=NODE, help="Only messages from or to this node, an id or a name.")
-@click.option(
-    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
-)
+@only_node
+@only_service
 @click.option("--min-size", type=SIZE, metavar="SIZE", help="Only messages of so many bytes.")
 @click.option("--max-size", type=SIZE, metavar="SIZE", help="Only messages of at most so many.")
 @click.option(
     "--slower", type=MICROS, metavar="MICROSECONDS", help="Only messages that took longer."
 )
-@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@for_so_long
 @click.option(
     "--count", "messages", type=click.IntRange(1), metavar="N", help="End after so many messages."
 )
@@ -184,7 +210,6 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
     the end it says how many messages there were, and how many of them were lost to the buffer.
     """
     from popcorn_tracing import flow as tracer
-    from popcorn_tracing.common import Limits
 
     options = tracer.Options(
         given["node"],
@@ -194,7 +219,7 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
         given["slower"],
         given["buffer"],
     )
-    limits = Limits(duration=duration, messages=messages, command=ctx.meta.get(TRACED, ()))
+    limits = _limits(ctx, duration=duration, messages=messages)
     as_json = settings().json
 
     def ready(text: str) -> None:
@@ -266,10 +291,9 @@ def _flow_end(summary: Summary) -> str:
 
 
 @trace.command("doorbell", cls=TracingCommand)
-@click.argument("interval", type=SECONDS, required=False)
-@click.argument("reports", type=click.IntRange(1), required=False, metavar="[REPORTS]")
+@every_interval
 @click.option("--node", type=NODE, help="Only channels from or to this node, an id or a name.")
-@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@for_so_long
 @click.option(
     "--count",
     "messages",
@@ -289,20 +313,13 @@ def doorbell(ctx: click.Context, node: str | None, **given: Any) -> None:
     trace and prints the report.
     """
     from popcorn_tracing import doorbell as tracer
-    from popcorn_tracing.common import Limits
 
-    limits = Limits(**given, command=ctx.meta.get(TRACED, ()))
-    as_json = settings().json
+    limits = _limits(ctx, **given)
 
     def show(report: DoorbellReport) -> None:
-        if not as_json:
-            _show_doorbells(report)
-        elif limits.interval:
-            print_json_line(report.to_json())
-        else:
-            print_json(report.to_json())
+        _print_report(report, limits, _show_doorbells)
 
-    output = sys.stderr if as_json else None
+    output = sys.stderr if settings().json else None
     ctx.exit(tracer.run(tracer.Options(node), limits, show=show, ready=_say, output=output))
 
 
@@ -368,10 +385,8 @@ def _show_doorbells(report: DoorbellReport) -> None:
 
 @trace.command("heatmap", cls=TracingCommand)
 @click.argument("interval", type=SECONDS, default="1")
-@click.option("--node", type=NODE, help="Only messages from or to this node, an id or a name.")
-@click.option(
-    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
-)
+@only_node
+@only_service
 @click.option(
     "--stage",
     type=click.Choice(STAGES),
@@ -379,13 +394,8 @@ def _show_doorbells(report: DoorbellReport) -> None:
     show_default=True,
     help="The stage whose times are shown.",
 )
-@click.option(
-    "--source",
-    type=click.Choice(["bpf", "fabric"]),
-    default="bpf",
-    help="Who counts: a BPF program in this kernel, or every kernel in the fabric, always.",
-)
-@click.option("--duration", type=SECONDS, metavar="SECONDS", help="End after this time.")
+@from_source
+@for_so_long
 @click.option(
     "--svg",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -401,10 +411,9 @@ def heatmap(ctx: click.Context, duration: float | None, **given: Any) -> None:
     Otherwise Ctrl-C ends the trace.
     """
     from popcorn_tracing import heatmap as tracer
-    from popcorn_tracing.common import Limits
 
     options = tracer.Options(**given)
-    limits = Limits(duration=duration, command=ctx.meta.get(TRACED, ()))
+    limits = _limits(ctx, duration=duration)
     as_json = settings().json
 
     def ready(text: str) -> None:
@@ -442,6 +451,78 @@ def _heat_line(column: Column) -> str:
 def _rgb(colour: str) -> tuple[int, int, int]:
     """`#rrggbb` as numbers."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+@trace.command("record", cls=TracingCommand)
+@for_so_long
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    default="popcorn-trace.json",
+    show_default=True,
+    help="The file to be written.",
+)
+@click.option(
+    "--buffer",
+    "buffer_bytes",
+    type=SIZE,
+    metavar="SIZE",
+    default="8M",
+    show_default=True,
+    help="Room for events that wait in the kernel.",
+)
+@click.option(
+    "--limit",
+    "limit_bytes",
+    type=SIZE,
+    metavar="SIZE",
+    default="64M",
+    show_default=True,
+    help="Keep so much of events, 80 bytes each, and count what comes after.",
+)
+@click.pass_context
+def record(ctx: click.Context, duration: float | None, **given: Any) -> None:
+    """Record all kernels into one timeline, for Perfetto.
+
+    All events of this kernel, the messages that others sent it, and what they received, as a file
+    that https://ui.perfetto.dev and chrome://tracing open. A message is an arrow from kernel to
+    kernel; its stages are slices.
+
+    With COMMAND, record while it runs and exit with its status. Otherwise Ctrl-C ends it. What was
+    lost is said at the end and in the file.
+    """
+    from popcorn_tracing import record as tracer
+
+    options = tracer.Options(**given)
+    limits = _limits(ctx, duration=duration)
+
+    def end(summary: Recorded) -> None:
+        if settings().json:
+            print_json(summary.to_json())
+        else:
+            _show_recorded(summary)
+
+    output = sys.stderr if settings().json else None
+    ctx.exit(tracer.run(options, limits, ready=_say, end=end, output=output))
+
+
+def _show_recorded(summary: Recorded) -> None:
+    """What is in the file, and what is not."""
+    print(f"{summary.nr_written} events are in {summary.path}, {summary.nr_absent} are not")
+    if summary.missed:
+        print(f"the kernel missed {summary.missed}")
+    headers = ("EVENT", "SEEN", "LOST", "LEFT OUT")
+    rows = [
+        (kind, seen, summary.lost.get(kind, 0), summary.left_out(kind))
+        for kind, seen in summary.seen.items()
+    ]
+    table(headers, rows)
+    if any(summary.lost.values()):
+        print("use a larger --buffer to lose none")
+    if any(left for *_, left in rows):
+        print("use a larger --limit to keep all")
 
 
 def _namer(here: Machine) -> Callable[[int], str]:
