@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""All benchmarks, or those named (ring, start, loopback, net): figures go to build/bench.json.
+"""All benchmarks, or those named (ring, start, loopback, net, line), into build/bench.json.
 
 Each figure is a ratio within one run, because machines differ and are noisy; `n` rounds give
 median, min and max.
@@ -43,6 +43,7 @@ BENCHES: dict[str, Callable[[], Figures]] = {
     "start": measure_in_lab("start"),
     "loopback": measure_in_lab("loopback"),
     "net": measure_in_lab("net"),
+    "line": measure_in_lab("line"),
 }
 
 
