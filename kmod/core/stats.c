@@ -73,13 +73,14 @@ bool pcn_channel_stats(u32 node, u32 queue, struct pcn_channel_stats *stats)
  */
 bool pcn_queue_stats(u32 queue, struct pcn_queue_stats *stats)
 {
-	const struct pcn_poller *poller = &pcn_main.poller[queue];
+	const struct pcn_poller *poller;
 	struct irq_data *data;
 	bool there;
 
 	mutex_lock(&pcn_node_mutex);
 	there = pcn_main.live && queue < pcn_main.nr_queues;
 	if (there) {
+		poller = &pcn_main.poller[queue];
 		*stats = (struct pcn_queue_stats){
 			.polls = READ_ONCE(poller->polls),
 			.messages = READ_ONCE(poller->messages),
