@@ -9,6 +9,7 @@ import os
 import signal
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -221,7 +222,15 @@ def test_what_show_raises_is_not_forgotten() -> None:
     reader.rest()
 
 
-def test_ctrl_c_while_messages_are_shown() -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Python's own handler, also where a shell started the tests in the background without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_messages_are_shown(ctrl_c: None) -> None:
     shown: list[flow.Flow] = []
     program = FakeProgram([record(1), record(2)])
     program.interrupt = True
