@@ -69,6 +69,36 @@ tests = ["test_a.py", "test_*.py"]
     assert boot.options.command == (*suites.PYTEST, "-x", "test_a.py", "test_b.py")
 
 
+def test_boots_beside_each_other_each_say_what_they_came_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "t.py").touch()
+    boot = '[[boot]]\nname = "{}"\nsuites = ["test"]\ntests = ["t.py"]\n{}\n'
+    table = tmp_path / "suites.toml"
+    table.write_text(boot.format("a", "") + boot.format("b", "alone = true") + boot.format("c", ""))
+    monkeypatch.setattr(suites, "TABLE", table)
+    monkeypatch.setattr(suites, "ROOT", tmp_path)
+    monkeypatch.setattr(suites, "SUMMARY", tmp_path / "summary")
+    monkeypatch.setattr(suites.modules, "build", lambda name: None)
+    beside: list[str] = []
+
+    def child(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        beside.append(words[-1])
+        status = int(words[-1] == "c")
+        return subprocess.CompletedProcess(words, status, f"much\n{words[-1]} is over\n".encode())
+
+    monkeypatch.setattr(suites.subprocess, "run", child)
+    monkeypatch.setattr(suites, "run_boot", lambda boot: (0, f"{boot.name} was alone"))
+    assert suites.run("test", 2) == 1
+    assert sorted(beside) == ["a", "c"]
+    assert (tmp_path / "summary").read_text() == "a is over\nb was alone\nc is over\n"
+    assert capsys.readouterr().out.count("much\n") == 2
+    # One at a time, none is a process of its own.
+    beside.clear()
+    assert suites.run("test", 1) == 0
+    assert beside == []
+
+
 @pytest.mark.parametrize(
     ("extra", "complaint"),
     [

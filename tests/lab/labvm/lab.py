@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from setup import kernels, modules
 from setup import qemu as newer_qemu
@@ -27,6 +28,8 @@ from .options import Options
 LOST = 255
 KEPT_RUNS = 30
 TAIL_LINES = 40
+# Machines at a time. Each keeps about one CPU busy.
+SLOTS = min(2, os.cpu_count() or 1)
 SHARED = LAB / "out"
 # What the guest uses of this machine's files, besides the checkout.
 USED = tuple(map(Path, ("/", "/usr", "/etc", "/var", "/home", "/opt", "/root")))
@@ -44,15 +47,23 @@ def _view() -> Path | None:
 
 @contextlib.contextmanager
 def _turn() -> Iterator[None]:
-    """One lab at a time: two emulated machines on a few cores only make each other time out."""
+    """Some labs at a time: more emulated machines than CPUs only make each other time out."""
     LAB.mkdir(parents=True, exist_ok=True)
-    with (LAB / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print("lab: another lab is running here; waiting for it to end", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    with contextlib.ExitStack() as stack:
+        locks = [stack.enter_context((LAB / f"lock{n}").open("w")) for n in range(SLOTS)]
+        if not any(map(_try_lock, locks)):
+            print("lab: other labs are running here; waiting for one to end", file=sys.stderr)
+            while not any(map(_try_lock, locks)):
+                time.sleep(1)
         yield
+
+
+def _try_lock(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import dataclasses
 import logging
+import os
+import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +36,15 @@ PYTEST = ("/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider")
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot: its name, the suites it belongs to, and the lab run with pytest as its command."""
+    """One boot: its name, the suites it belongs to, and the lab run with pytest as its command.
+
+    `alone`: what it checks depends on how soon its CPUs run, so no other boot is beside it.
+    """
 
     name: str
     suites: tuple[str, ...]
     options: Options
+    alone: bool = False
 
 
 def read(text: str, root: Path) -> list[Boot]:
@@ -50,10 +59,10 @@ def _boot(entry: Mapping[str, Any], root: Path) -> Boot:
     except KeyError as missing:
         raise SetupError(f"tests/lab/suites.toml: a boot lacks {missing}") from missing
     known = {field.name for field in dataclasses.fields(Options)} - {"command", "serial2"}
-    if unknown := rest.keys() - known - {"pytest"}:
+    if unknown := rest.keys() - known - {"pytest", "alone"}:
         raise SetupError(
             f"tests/lab/suites.toml: boot {name} says {', '.join(sorted(unknown))}",
-            f"it may say {', '.join(sorted(known | {'pytest'}))}",
+            f"it may say {', '.join(sorted(known | {'pytest', 'alone'}))}",
         )
     files: list[str] = []
     for pattern in tests:
@@ -63,28 +72,52 @@ def _boot(entry: Mapping[str, Any], root: Path) -> Boot:
         files += [path for path in found if path not in files]
     command = (*PYTEST, *rest.pop("pytest", []), *files)
     rest["secondaries"] = tuple(rest.get("secondaries", ()))
-    return Boot(name, tuple(suites), Options(command=command, **rest))
+    alone = rest.pop("alone", False)
+    return Boot(name, tuple(suites), Options(command=command, **rest), alone)
 
 
-def run(suite: str) -> int:
-    """Run a suite's boots one after the other, then repeat what each came to; 0 if all passed."""
+def run(suite: str, beside: int) -> int:
+    """Run a suite's boots, `beside` at a time, then repeat what each came to; 0 if all passed."""
     boots = [boot for boot in read(TABLE.read_text(), ROOT) if suite in boot.suites]
     if not boots:
         raise SetupError(f"tests/lab/suites.toml has no boot for suite {suite!r}")
     wanted = [name for boot in boots for name in (boot.options.kernel, *boot.options.secondaries)]
     for name in dict.fromkeys(wanted):
         modules.build(name)
-    lines, failed = [], False
+    together = [boot for boot in boots if beside > 1 and not boot.alone]
+    said = _run_beside(together, beside)
     for boot in boots:
-        print(f"lab: boot {boot.name}: {describe(boot.options)}", flush=True)
-        begin = time.monotonic()
-        result = lab.run(boot.options)
-        failed = failed or result.status != 0
-        said = result.outcome.failure or result.outcome.last_line or f"status {result.status}"
-        lines.append(f"lab {boot.name} ({time.monotonic() - begin:.0f} s): {said}")
-    SUMMARY.write_text("\n".join(lines) + "\n")
+        if boot not in together:
+            said[boot.name] = run_boot(boot)
+    SUMMARY.write_text("".join(f"{said[boot.name][1]}\n" for boot in boots))
     print(SUMMARY.read_text(), end="", flush=True)
-    return int(failed)
+    return int(any(status for status, _ in said.values()))
+
+
+def run_boot(boot: Boot) -> tuple[int, str]:
+    """Run one boot; return its status, and in a line what it came to."""
+    print(f"lab: boot {boot.name}: {describe(boot.options)}", flush=True)
+    begin = time.monotonic()
+    result = lab.run(boot.options)
+    came_to = result.outcome.failure or result.outcome.last_line or f"status {result.status}"
+    return result.status, f"lab {boot.name} ({time.monotonic() - begin:.0f} s): {came_to}"
+
+
+def _run_beside(boots: Sequence[Boot], beside: int) -> dict[str, tuple[int, str]]:
+    """Run boots, some at a time, each in a process of its own whose output comes when it ends."""
+
+    def one(boot: Boot) -> tuple[int, str]:
+        print(f"lab: boot {boot.name} begins", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "labvm.suites", "--boot", boot.name],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        text = done.stdout.decode(errors="replace")
+        print(text, end="", flush=True)
+        return done.returncode, text.rstrip().rpartition("\n")[2]
+
+    with ThreadPoolExecutor(beside) as pool:
+        return dict(zip((boot.name for boot in boots), pool.map(one, boots), strict=True))
 
 
 def describe(options: Options) -> str:
@@ -94,11 +127,27 @@ def describe(options: Options) -> str:
     return f"{options.kernel}{beside}; {shape}"
 
 
+def _beside() -> int:
+    """How many boots at a time: one takes about one CPU, and LAB_BESIDE may say otherwise."""
+    with contextlib.suppress(KeyError):
+        return max(1, int(os.environ["LAB_BESIDE"]))
+    return max(1, min(lab.SLOTS, os.cpu_count() or 1))
+
+
 def main(argv: list[str]) -> int:
-    """`python3 -m labvm.suites SUITE...`; return the exit status."""
+    """`python3 -m labvm.suites SUITE...`, or `--boot NAME`; return the exit status."""
     logging.basicConfig(format="setup: %(message)s", level=logging.INFO)
+    parser = argparse.ArgumentParser(prog="suites", description=__doc__)
+    parser.add_argument("--boot", metavar="NAME", help="run this boot only")
+    parser.add_argument("suites", nargs="*", metavar="SUITE")
+    options = parser.parse_args(argv)
     try:
-        return max([run(suite) for suite in argv], default=2)
+        if options.boot:
+            boots = read(TABLE.read_text(), ROOT)
+            status, came_to = run_boot(next(b for b in boots if b.name == options.boot))
+            print(came_to, flush=True)
+            return status
+        return max([run(suite, _beside()) for suite in options.suites], default=2)
     except PopcornError as error:
         print(f"lab: {error.message}", file=sys.stderr)
         if error.hint:
