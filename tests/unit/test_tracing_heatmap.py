@@ -15,7 +15,7 @@ import tracing_host
 from popcorn.cli import main
 from popcorn.cli import trace as cli_trace
 from popcorn.errors import PopcornError
-from popcorn_tracing import heatmap, latency
+from popcorn_tracing import common, heatmap, latency
 from popcorn_tracing.common import Limits, LogHistogram, Machine, UsageError
 from popcorn_tracing.heatmap import Column
 from popcorn_tracing.latency import STAGES, Arrivals, Report, Session, Stage
@@ -63,19 +63,53 @@ def run(source: Source, limits: Limits, **options: object) -> list[Column]:
 LONG, SHORT = (1 << 20, (2 << 20) - 1), (1024, 2047)
 
 
-def test_a_column_is_what_came_since_the_last_one() -> None:
+class Clock:
+    """Time that passes in sleep() alone, and exactly as long as asked."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_a_column_is_what_came_since_the_last_one(monkeypatch) -> None:
+    clock = Clock()
+    for module in (common, heatmap):
+        monkeypatch.setattr(module, "time", clock)
     source = Source(report(9_000, 0), report(9_970, 2), report(9_970, 3))
-    columns = run(source, Limits(duration=0.05), interval=0.02)
+    # Powers of two, so that the sums of the clock are exact.
+    columns = run(source, Limits(duration=0.625), interval=0.25)
     assert [dict(column.counts) for column in columns] == [
         {SHORT: 9_000}, {SHORT: 970, LONG: 2}, {LONG: 1}
     ]  # fmt: skip
     assert sum(column.count for column in columns) == 9_973
-    assert [column.begin for column in columns[1:]] == [column.end for column in columns[:-1]]
+    assert [(column.begin, column.end) for column in columns] == [
+        (0, 0.25), (0.25, 0.5), (0.5, 0.625)
+    ]  # fmt: skip
     assert source.options.view.stages == ("queued-delivered",)
 
 
-def test_a_command_is_watched_all_along() -> None:
-    columns = run(Source(report(1, 0)), Limits(command=("sleep", "0.2")), interval=0.05)
+def test_a_command_is_watched_all_along(tmp_path: Path) -> None:
+    over = tmp_path / "over"
+
+    class Until(Source):
+        """Ends the command with the second reading."""
+
+        read_before = False
+
+        def read(self) -> Report:
+            if self.read_before:
+                over.touch()
+            self.read_before = True
+            return super().read()
+
+    # It ends on its own, too, so that a trace that does not watch it fails instead of waiting.
+    script = f"for _ in $(seq 1000); do [ -e '{over}' ] && exit; sleep 0.01; done; exit 1"
+    columns = run(Until(report(1, 0)), Limits(command=("sh", "-c", script)), interval=0.01)
     assert len(columns) >= 3
     assert sum(column.count for column in columns) == 1
 
