@@ -28,8 +28,8 @@ from .options import Options
 LOST = 255
 KEPT_RUNS = 30
 TAIL_LINES = 40
-# Machines at a time. Each keeps about one CPU busy.
-SLOTS = min(2, os.cpu_count() or 1)
+# Machines at a time: each keeps up to two CPUs busy.
+SLOTS = max(1, int(os.environ.get("LAB_BESIDE", (os.cpu_count() or 1) // 2)))
 SHARED = LAB / "out"
 # What the guest uses of this machine's files, besides the checkout.
 USED = tuple(map(Path, ("/", "/usr", "/etc", "/var", "/home", "/opt", "/root")))

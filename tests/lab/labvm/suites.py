@@ -4,10 +4,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import logging
-import os
 import subprocess
 import sys
 import time
@@ -127,13 +125,6 @@ def describe(options: Options) -> str:
     return f"{options.kernel}{beside}; {shape}"
 
 
-def _beside() -> int:
-    """How many boots at a time: one takes about one CPU, and LAB_BESIDE may say otherwise."""
-    with contextlib.suppress(KeyError):
-        return max(1, int(os.environ["LAB_BESIDE"]))
-    return max(1, min(lab.SLOTS, os.cpu_count() or 1))
-
-
 def main(argv: list[str]) -> int:
     """`python3 -m labvm.suites SUITE...`, or `--boot NAME`; return the exit status."""
     logging.basicConfig(format="setup: %(message)s", level=logging.INFO)
@@ -147,7 +138,7 @@ def main(argv: list[str]) -> int:
             status, came_to = run_boot(next(b for b in boots if b.name == options.boot))
             print(came_to, flush=True)
             return status
-        return max([run(suite, _beside()) for suite in options.suites], default=2)
+        return max([run(suite, lab.SLOTS) for suite in options.suites], default=2)
     except PopcornError as error:
         print(f"lab: {error.message}", file=sys.stderr)
         if error.hint:
