@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import ctypes
 import importlib
@@ -370,7 +371,7 @@ def _interrupted_after() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-class RingReader:
+class RingReader(abc.ABC):
     """Takes what a BPF program puts into its buffer `events`; `take` gets each record."""
 
     def __init__(self, program: Any) -> None:
@@ -378,9 +379,9 @@ class RingReader:
         self._failure: Exception | None = None
         program["events"].open_ring_buffer(self._event)
 
+    @abc.abstractmethod
     def take(self, data: bytes) -> None:
         """Do something with a record; what it raises ends the trace."""
-        raise NotImplementedError
 
     def _event(self, _: Any, data: Any, size: int) -> None:
         # Called from C, where an exception would be printed and forgotten.
