@@ -341,6 +341,22 @@ def test_find_modules_missing(tmp_path: Path) -> None:
     assert RELEASE in caught.value.hint
 
 
+def test_find_modules_does_without_what_is_optional(tmp_path: Path) -> None:
+    tree = tmp_path / RELEASE
+    for name in ("extra/popcorn.ko", "kernel/net/vsock.ko", "extra/popcorn_tty.ko"):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_bytes(Path(name).name.encode())
+    # The vsock module itself is missing, and what only it needs is not taken along.
+    (tree / "modules.dep").write_text(
+        "kernel/net/vsock.ko:\nextra/popcorn_vsock.ko: kernel/net/vsock.ko\n"
+    )
+    names, optional = ("popcorn", "popcorn_vsock", "popcorn_tty"), ("popcorn_vsock", "popcorn_tty")
+    found = find_modules(RELEASE, [tmp_path], names, optional=optional)
+    assert list(found) == ["popcorn", "popcorn_tty"]
+    with pytest.raises(ImageError, match="no module popcorn_vsock"):
+        find_modules(RELEASE, [tmp_path], names, optional=("popcorn_tty",))
+
+
 @pytest.mark.parametrize("suffix", [".xz", ".gz", ".zst"])
 def test_find_modules_damaged(suffix: str, tmp_path: Path) -> None:
     if suffix == ".zst" and shutil.which("zstd") is None:

@@ -125,12 +125,9 @@ def make_initrd(
             "give one: --initrd PATH",
         )
     folders = [system.path("/lib/modules")]
-    modules = image.find_modules(release, folders, MODULES[:1])
     # A kernel joins without its link and its terminals, too.
-    for optional in MODULES[1:]:
-        with contextlib.suppress(ImageError):
-            modules |= image.find_modules(release, folders, (optional,))
-    modules |= image.find_modules(release, folders, extra_modules)
+    wanted = (*MODULES, *extra_modules)
+    modules = image.find_modules(release, folders, wanted, optional=MODULES[1:])
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"

@@ -9,7 +9,7 @@ import lzma
 import shutil
 import subprocess
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,21 +46,30 @@ def find_modules(
     release: str,
     roots: Iterable[Path] = MODULE_ROOTS,
     names: Iterable[str] = ("popcorn",),
+    optional: Collection[str] = (),
 ) -> dict[str, bytes]:
     """Return the modules called `names` for the kernel `release`, unpacked, in the order given.
 
     Each of `roots` is a directory like /lib/modules. What a module needs comes before it, as far
-    as modules.dep knows. Raises ImageError for one that is not found or can't be unpacked.
+    as modules.dep knows. Raises ImageError for one that is not found or can't be unpacked, unless
+    it is among `optional`, which are then left out.
     """
     trees = [root / release for root in roots]
     folders = [tree / folder for tree in trees for folder in MODULE_FOLDERS]
     known = _known(trees)
     found: dict[str, bytes] = {}
     for name in names:
-        for needed in (*known.get(name, _UNKNOWN).needs, name):
-            if needed not in found:
-                path = known.get(needed, _UNKNOWN).path
-                found[needed] = _find_module(needed, release, folders, path)
+        more: dict[str, bytes] = {}
+        try:
+            for needed in (*known.get(name, _UNKNOWN).needs, name):
+                if needed not in found:
+                    path = known.get(needed, _UNKNOWN).path
+                    more[needed] = _find_module(needed, release, folders, path)
+        except ImageError:
+            if name not in optional:
+                raise
+        else:
+            found |= more
     return found
 
 
@@ -137,10 +146,21 @@ def _applets(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Known:
-    """What modules.dep tells of a module: where it is, and what to load before it, in order."""
+    """What modules.dep tells of a module: where it is, and what it needs."""
 
-    path: Path | None = None
-    needs: tuple[str, ...] = ()
+    tree: Path = Path()
+    file: str = ""
+    needed: str = ""
+
+    @property
+    def path(self) -> Path | None:
+        """Its file, if it is known."""
+        return self.tree / self.file if self.file else None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What to load before it, in order."""
+        return tuple(map(_module_name, reversed(self.needed.split())))
 
 
 _UNKNOWN = _Known()
@@ -152,14 +172,15 @@ def _known(trees: Iterable[Path]) -> dict[str, _Known]:
     for tree in trees:
         with contextlib.suppress(FileNotFoundError):
             for line in (tree / "modules.dep").read_text().splitlines():
-                path, _, needs = line.partition(":")
-                names = tuple(map(_module_name, reversed(needs.split())))
-                known.setdefault(_module_name(path), _Known(tree / path, names))
+                # A distribution has thousands, and every start of a kernel comes by here: no Path
+                # for each of them.
+                file, _, needed = line.partition(":")
+                known.setdefault(_module_name(file), _Known(tree, file, needed))
     return known
 
 
 def _module_name(path: str) -> str:
-    return Path(path).name.partition(".")[0].replace("-", "_")
+    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
 
 
 def _find_module(name: str, release: str, folders: Iterable[Path], other: Path | None) -> bytes:
