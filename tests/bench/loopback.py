@@ -29,7 +29,7 @@ def cycles_per_message(nodes: int) -> float:
         for messages in (MESSAGES // 10, MESSAGES):  # the first let the ring grow
             module.reset(mask(0, 1))
             module.start(mask(0), mask(1), messages=messages, in_slot=1000, modes=BATCH)
-            reports = module.wait(lambda now: bool(now[1, 0]["ended"]))
+            reports = module.wait(lambda now: (1, 0) in now and bool(now[1, 0]["ended"]))
     there, here = reports[0, 1], reports[1, 0]
     if here["received"] != MESSAGES or here.faults:
         raise RuntimeError(f"messages were lost: {here}")
