@@ -30,6 +30,7 @@ from popcorn.units import parse_cpulist
 __all__ = (
     "FIGURES",
     "SERVICES",
+    "CannotCompileError",
     "Limits",
     "LogHistogram",
     "Machine",
@@ -45,6 +46,7 @@ __all__ = (
     "ring_pages",
     "service_id",
     "service_name",
+    "tracefs_events",
     "wait",
     "writable",
 )
@@ -66,6 +68,10 @@ class UsageError(PopcornError):
     """Options that do not go together."""
 
     exit_code = 2
+
+
+class CannotCompileError(PopcornError):
+    """bcc is missing, or does not get along with this kernel."""
 
 
 # what is there to trace
@@ -142,6 +148,26 @@ def check(
     the remedy. The field order of a tracepoint is that of its arguments, which raw tracepoints are
     read by, so another order than the tool's is refused.
     """
+    base = tracefs_events(tracefs, lockdown)
+    for event, fields in events.items():
+        path = base / "popcorn" / event / "format"
+        # Fields after those of the tool are new to it, or are none of the arguments.
+        if not path.exists() or _fields(path.read_text())[: len(fields)] != tuple(fields):
+            raise PopcornError(
+                f"the loaded module's tracepoint {event} is not the one that this tool knows",
+                "use the popcornctl and the popcorn module of the same version",
+            )
+    release = os.uname().release
+    build = os.environ.get("BCC_KERNEL_SOURCE") or modules / release / "build"
+    if not Path(build).exists() and not kheaders.exists():
+        raise CannotCompileError(
+            "bcc cannot compile: the headers of the running kernel are not installed",
+            f"apt-get install linux-headers-{release}",
+        )
+
+
+def tracefs_events(tracefs: Sequence[Path] = TRACEFS, lockdown: Path = LOCKDOWN) -> Path:
+    """Where the events are that may be traced; raises what is in the way."""
     if os.geteuid() != 0:
         raise PermissionDeniedError("tracing needs root", "run it with sudo")
     if lockdown.exists() and "[confidentiality]" in lockdown.read_text():
@@ -154,20 +180,7 @@ def check(
         raise PopcornError("tracefs is not mounted", f"mount -t tracefs nodev {tracefs[0]}")
     if not (base / "popcorn").is_dir():
         raise ModuleMissingError("the module popcorn is not loaded", "modprobe popcorn_host")
-    for event, fields in events.items():
-        path = base / "popcorn" / event / "format"
-        if not path.exists() or _fields(path.read_text()) != tuple(fields):
-            raise PopcornError(
-                f"the loaded module's tracepoint {event} is not the one that this tool knows",
-                "use the popcornctl and the popcorn module of the same version",
-            )
-    release = os.uname().release
-    build = os.environ.get("BCC_KERNEL_SOURCE") or modules / release / "build"
-    if not Path(build).exists() and not kheaders.exists():
-        raise PopcornError(
-            "bcc cannot compile: the headers of the running kernel are not installed",
-            f"apt-get install linux-headers-{release}",
-        )
+    return base
 
 
 def _fields(text: str) -> tuple[str, ...]:
@@ -184,7 +197,7 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
     try:
         bcc = importlib.import_module("bcc")
     except ImportError as error:
-        raise PopcornError(
+        raise CannotCompileError(
             f"bcc is not available to this Python ({error})",
             "apt-get install python3-bpfcc, and run popcornctl with /usr/bin/python3",
         ) from error
@@ -194,7 +207,7 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
         program = bcc.BPF(src_file=str(source), cflags=flags)
     # bcc raises a bare Exception for everything that goes wrong.
     except Exception as error:
-        raise PopcornError(
+        raise CannotCompileError(
             f"bcc could not load {source.name}: {error}",
             "what it said above tells why; it must be as new as the kernel's headers",
         ) from error

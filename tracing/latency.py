@@ -18,6 +18,7 @@ from typing import IO, Any
 from popcorn.errors import ModuleMissingError, NotFoundError, PopcornError
 from popcorn_tracing.common import (
     FIGURES,
+    CannotCompileError,
     Limits,
     LogHistogram,
     Machine,
@@ -417,6 +418,10 @@ def opened(options: Options) -> Iterator[Session]:
         )
 
 
+_opened = opened
+Opener = Callable[[Options], contextlib.AbstractContextManager[Session]]
+
+
 def run(
     options: Options,
     limits: Limits,
@@ -424,14 +429,25 @@ def run(
     show: Callable[[Report], None],
     ready: Callable[[str], None],
     output: IO[str] | None = None,
+    opened: Opener | None = None,
+    instead: Opener | None = None,
 ) -> int:
     """Trace, and hand a report to `show` when `limits` say so; the reports are cumulative.
 
     `ready` gets one line when tracing has begun, which is seconds after the call. `output` and the
     return value are those of :func:`popcorn_tracing.common.wait`. Raises PopcornError and the
     classes below it for what :func:`popcorn_tracing.common.check` finds, for a node or service that
-    is not there, and if bcc fails.
+    is not there, and if bcc fails. `opened` is for
+    another source than BPF. With `instead`, that is used where bcc cannot be, after a line to
+    `ready` that says so.
     """
-    with opened(options) as session:
+    with contextlib.ExitStack() as stack:
+        try:
+            session = stack.enter_context((opened or _opened)(options))
+        except CannotCompileError as error:
+            if instead is None:
+                raise
+            session = stack.enter_context(instead(options))
+            ready(f"no BPF: {error}; counted by ftrace, by powers of two")
         ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
         return wait(limits, lambda: show(session.read()), session.messages, output)

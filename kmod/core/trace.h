@@ -11,6 +11,16 @@
 
 #include <linux/tracepoint.h>
 
+/*
+ * Who sent what to whom as one number, for histograms of ftrace, which take three keys at most (TRACING_MAP_KEYS_MAX
+ * in kernel/trace/tracing_map.h). Each fits 16 bits.
+ */
+#define pcn_trace_flow(src, dst, queue, service) \
+	((u64)(src) << 48 | (u64)(dst) << 32 | (u64)(queue) << 16 | (service))
+
+/* Cycles of a stage, for histograms, which cannot subtract; 0 if it was not passed, or ended before it began. */
+#define pcn_trace_span(begin, end)	((begin) && (end) > (begin) ? (end) - (begin) : 0)
+
 TRACE_EVENT(popcorn_msg_queued,
 	TP_PROTO(u32 src, u32 dst, u32 queue, u32 seq, u32 service, u32 len, u64 tsc),
 	TP_ARGS(src, dst, queue, seq, service, len, tsc),
@@ -22,6 +32,7 @@ TRACE_EVENT(popcorn_msg_queued,
 		__field(u32, service)
 		__field(u32, len)
 		__field(u64, tsc)
+		__field(u64, flow)
 	),
 	TP_fast_assign(
 		__entry->src = src;
@@ -31,6 +42,7 @@ TRACE_EVENT(popcorn_msg_queued,
 		__entry->service = service;
 		__entry->len = len;
 		__entry->tsc = tsc;
+		__entry->flow = pcn_trace_flow(src, dst, queue, service);
 	),
 	TP_printk("src=%u dst=%u queue=%u seq=%#x service=%u len=%u tsc=%llu", __entry->src,
 		  __entry->dst, __entry->queue, __entry->seq, __entry->service, __entry->len,
@@ -92,6 +104,12 @@ TRACE_EVENT(popcorn_msg_delivered,
 		__field(u64, irq)
 		__field(u64, poll)
 		__field(u64, delivered)
+		__field(u64, flow)
+		__field(u64, queued_doorbell_cycles)
+		__field(u64, doorbell_interrupt_cycles)
+		__field(u64, interrupt_poll_cycles)
+		__field(u64, poll_delivered_cycles)
+		__field(u64, queued_delivered_cycles)
 	),
 	TP_fast_assign(
 		__entry->src = src;
@@ -105,6 +123,12 @@ TRACE_EVENT(popcorn_msg_delivered,
 		__entry->irq = irq;
 		__entry->poll = poll;
 		__entry->delivered = delivered;
+		__entry->flow = pcn_trace_flow(src, dst, queue, service);
+		__entry->queued_doorbell_cycles = pcn_trace_span(queued, doorbell);
+		__entry->doorbell_interrupt_cycles = pcn_trace_span(doorbell, irq);
+		__entry->interrupt_poll_cycles = pcn_trace_span(irq, poll);
+		__entry->poll_delivered_cycles = pcn_trace_span(poll, delivered);
+		__entry->queued_delivered_cycles = pcn_trace_span(queued, delivered);
 	),
 	TP_printk("src=%u dst=%u queue=%u seq=%#x service=%u len=%u queued=%llu doorbell=%llu irq=%llu poll=%llu delivered=%llu",
 		  __entry->src, __entry->dst, __entry->queue, __entry->seq, __entry->service,

@@ -234,6 +234,34 @@ def test_the_timeline_says_what_is_not_in_it(web: Client, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [path]
 
 
+def instances() -> list[Path]:
+    """What there is of ftrace's instances."""
+    return list(Path("/sys/kernel/tracing/instances").iterdir())
+
+
+def test_without_bcc_ftrace_counts(web: Client, tmp_path: Path) -> None:
+    # A bcc that cannot be imported stands before the real one.
+    (tmp_path / "bcc.py").write_text("raise ImportError('not here')\n")
+    before = instances()
+    done = subprocess.run(
+        ["popcornctl", "--json", "trace", "latency", "--node", "web", "--service", "echo", "--",
+         "popcornctl", "--json", "ping", "web", "-c", str(PINGS)],
+        capture_output=True, text=True, timeout=120,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "no BPF: bcc is not available" in done.stderr
+    found = json.loads(done.stdout)
+    assert (found["source"], found["missed"]) == ("ftrace", 0)
+    assert found["messages"] == {"queued": PINGS, "delivered": PINGS}
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    assert stages["queued-delivered"]["count"] == PINGS
+    for stage in stages.values():
+        assert sum(row["count"] for row in stage["histogram"]) == stage["count"] <= PINGS
+    assert stages["doorbell-interrupt"]["count"] > 0
+    assert instances() == before
+
+
 def test_what_the_buffer_loses_is_counted(web: Client) -> None:
     done = ctl(
         "--json", "trace", "flow", "--node", "web", "--service", "echo", "--buffer", "4K", "--",

@@ -602,7 +602,7 @@ def ctl(monkeypatch, capsys):
     """Run popcornctl with a tracer that reports REPORT: (status, out, err, what it was asked)."""
     asked = []
 
-    def run(options, limits, *, show, ready, output):
+    def run(options, limits, *, show, ready, output, **_):
         asked.append((options, limits, output))
         ready("tracing")
         show(REPORT)

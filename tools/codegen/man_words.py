@@ -472,6 +472,17 @@ WORDS: Mapping[str, Words] = {
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-latency(8)", "popcornctl-ping(1)"),
     ),
+    "trace boot": Words(
+        examples=(
+            (
+                "What takes the time when a kernel is started?",
+                "popcornctl trace boot -- popcornctl kernel start web --cpus 2",
+            ),
+        ),
+        arguments={"COMMAND": "A command to trace; what follows it are its own arguments."},
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        see=("popcorn-boot(8)", "popcornctl-kernel-start(1)", "popcornctl-trace-record(1)"),
+    ),
     "trace record": Words(
         examples=(
             (

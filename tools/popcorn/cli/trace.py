@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,8 @@ from popcorn.units import format_micros
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from popcorn_tracing.boot import Report as BootReport
+    from popcorn_tracing.boot import Start
     from popcorn_tracing.common import Limits, Machine, Times
     from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Summary
@@ -140,7 +143,12 @@ FLOW_FORMAT = (
 )
 @click.option("--by", type=click.Choice(BY), default="stage", help="A row for each of these.")
 @click.option("--stage", type=click.Choice(STAGES), help="Only this stage.")
-@from_source
+@click.option(
+    "--source",
+    type=click.Choice(["bpf", "ftrace", "fabric"]),
+    help="Who counts: a BPF program in this kernel, ftrace in this kernel, or every kernel in the"
+    " fabric, always. BPF if it is not given, and ftrace where bcc cannot load.",
+)
 @click.option(
     "--tsc-khz",
     type=click.IntRange(1),
@@ -154,18 +162,20 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     The stages are queued, doorbell, interrupt, poll and delivered, in nanoseconds and one way.
     Counts are exact; a report covers all since the trace began.
 
+    Where bcc cannot load, ftrace counts instead, by powers of two, and a line says so.
+
     --source fabric needs no BPF and no root, and sees the messages of all kernels, but only three
     of the stages, by powers of two, and neither services nor CPUs. It says so.
 
     With INTERVAL (seconds), report so often, and end after REPORTS reports. With COMMAND, trace
     while it runs and exit with its status. Otherwise Ctrl-C ends the trace and prints the report.
     """
-    from popcorn_tracing import fabric
+    from popcorn_tracing import fabric, ftrace
     from popcorn_tracing import latency as tracer
 
     only = given.pop("stage")
     view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
-    run = fabric.run if given.pop("source") == "fabric" else tracer.run
+    source = given.pop("source")
     options = tracer.Options(node, service, given.pop("tsc_khz"), view)
     limits = _limits(ctx, **given)
 
@@ -174,8 +184,14 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
 
     # A command's own output must not get into ours when that is JSON.
     output = sys.stderr if settings().json else None
-    status = run(options, limits, show=show, ready=_say, output=output)
-    ctx.exit(status)
+    if source == "fabric":
+        ctx.exit(fabric.run(options, limits, show=show, ready=_say, output=output))
+    run = tracer.run
+    if source == "ftrace":
+        run = functools.partial(tracer.run, opened=ftrace.opened)
+    elif source is None:
+        run = functools.partial(tracer.run, instead=ftrace.opened)
+    ctx.exit(run(options, limits, show=show, ready=_say, output=output))
 
 
 @trace.command("flow", cls=TracingCommand)
@@ -525,6 +541,73 @@ def _show_recorded(summary: Recorded) -> None:
         print("use a larger --limit to keep all")
 
 
+@trace.command("boot", cls=TracingCommand)
+@for_so_long
+@click.pass_context
+def boot(ctx: click.Context, duration: float | None) -> None:
+    """Show how long each stage of starting a kernel takes.
+
+    From the memory that is taken until the kernel runs, as a waterfall. Needs root, but no BPF.
+
+    With COMMAND, which is to start one, trace while it runs and exit with its status. Otherwise
+    Ctrl-C ends the trace and prints the report.
+    """
+    from popcorn_tracing import boot as tracer
+
+    limits = _limits(ctx, duration=duration)
+
+    def show(report: BootReport) -> None:
+        _print_report(report, limits, _show_starts)
+
+    output = sys.stderr if settings().json else None
+    ctx.exit(tracer.run(limits, show=show, ready=_say, output=output))
+
+
+#: Columns that a whole start is drawn over.
+WATERFALL_WIDTH = 50
+
+
+def _show_starts(report: BootReport) -> None:
+    """A waterfall for each start."""
+    if report.missed:
+        print(f"{report.missed} events were missed and are in none of the starts")
+    if not report.starts:
+        print("no kernel was started")
+    for number, start in enumerate(report.starts):
+        if number:
+            print()
+        _show_start(start, report.names.get(start.kernel))
+
+
+def _show_start(start: Start, name: str | None) -> None:
+    from popcorn.models import label
+
+    title = f"{start.kernel} ({name})" if name else str(start.kernel)
+    if start.ns is None or start.state is None:
+        print(f"kernel {title}: the end of this start was not seen")
+    else:
+        print(f"kernel {title}: {label(start.state)} after {start.ns / 1e6:.3f} ms")
+    if not start.whole:
+        print("its beginning was not seen")
+    whole = start.ns or start.stages[-1].begin_ns or 1
+
+    def bar(begin: int, ns: int | None) -> str:
+        left = begin * WATERFALL_WIDTH // whole
+        right = WATERFALL_WIDTH if ns is None else (begin + ns) * WATERFALL_WIDTH // whole
+        return " " * left + ("#" * (right - left) or "|")
+
+    rows = [
+        (
+            stage.name,
+            f"{stage.begin_ns / 1e6:.3f}",
+            "-" if stage.ns is None else f"{stage.ns / 1e6:.3f}",
+            bar(stage.begin_ns, stage.ns),
+        )
+        for stage in start.stages
+    ]
+    table(("STAGE", "BEGIN, MS", "TIME, MS", ""), rows)
+
+
 def _namer(here: Machine) -> Callable[[int], str]:
     """How a node is shown."""
 
@@ -542,7 +625,7 @@ def _show_latency(report: Report) -> None:
     columns = _columns(report)
     if report.nr_delivered:
         print()
-        about = "~" if report.source == "fabric" else ""
+        about = "" if report.source == "bpf" else "~"
         figures = ("N", f"{about}MIN", "~MEDIAN", "~P99", "~P99.9", f"{about}MAX")
         table(
             (*columns, "STAGE, NSECS", *figures),

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Latency without bcc: the kernel's own histograms of a tracepoint (hist triggers of ftrace).
+
+They count by powers of two of TSC cycles, of this kernel's messages. All is set up in an instance
+of its own below tracefs, so that whoever traces meanwhile is not disturbed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from popcorn.errors import PopcornError
+from popcorn.models import Latency, LatencyStage
+from popcorn_tracing.common import Machine, UsageError, machine, node_id, service_id, tracefs_events
+from popcorn_tracing.fabric import CycleTimes
+from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Session, Stage
+
+__all__ = ("Table", "opened")
+
+DELIVERED = "popcorn_msg_delivered"
+QUEUED = "popcorn_msg_queued"
+
+#: Entries that a histogram has room for; what finds none is counted.
+SIZE = 2048
+
+_ENTRY = re.compile(r"^\{ (?P<keys>.*?) \} hitcount:\s+(?P<hits>\d+)(?:\s+len:\s+(?P<bytes>\d+))?")
+
+
+def _field(stage: str) -> str:
+    """The tracepoint's field that has the cycles of a stage."""
+    return f"{stage.replace('-', '_')}_cycles"
+
+
+def _triggers() -> list[tuple[str, str]]:
+    """Event and trigger of each histogram."""
+    # A histogram takes three keys at most: `flow` is four of them.
+    counts = f"hist:keys=flow:vals=hitcount,len:size={SIZE}"
+    stages = (
+        f"hist:keys=flow,{_field(name)}.log2:size={SIZE} if {_field(name)} > 0" for name in STAGES
+    )
+    return [(QUEUED, counts), (DELIVERED, counts), *((DELIVERED, text) for text in stages)]
+
+
+class Key(NamedTuple):
+    """What a row of all histograms is of."""
+
+    src: int
+    dst: int
+    queue: int
+    service: int
+
+    @classmethod
+    def unpacked(cls, flow: int) -> Key:
+        """Of the tracepoints' field (pcn_trace_flow() in kmod/core/trace.h)."""
+        return cls(*(flow >> shift & 0xFFFF for shift in (48, 32, 16, 0)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """The histograms of one event: by source, destination, queue and service.
+
+    `messages` has how many and their bytes. `stages` has, by stage and key, the counts by powers of
+    two of cycles. `dropped` messages found no room in one of them.
+    """
+
+    messages: Mapping[Key, tuple[int, int]]
+    stages: Mapping[tuple[str, Key], tuple[int, ...]]
+    dropped: int = 0
+
+    @classmethod
+    def parse(cls, text: str) -> Table:
+        """Of the event's `hist` file."""
+        fields = {_field(name): name for name in STAGES}
+        messages: dict[Key, tuple[int, int]] = {}
+        counts: dict[tuple[str, Key], list[int]] = {}
+        dropped = 0
+        for line in text.splitlines():
+            if line.strip().startswith("Dropped:"):
+                dropped += int(line.split(":")[1])
+            found = _ENTRY.match(line)
+            if found is None:
+                continue
+            values = dict(part.split(":") for part in found["keys"].split(", "))
+            pairs = {name.strip(): value.strip() for name, value in values.items()}
+            key = Key.unpacked(int(pairs.pop("flow")))
+            if not pairs:
+                messages[key] = int(found["hits"]), int(found["bytes"] or 0)
+                continue
+            ((name, value),) = pairs.items()
+            # Up to this power of two, and more than the one before it.
+            slot = max(0, int(value.removeprefix("~ 2^")) - 1)
+            slots = counts.setdefault((fields[name], key), [])
+            slots.extend([0] * (slot + 1 - len(slots)))
+            slots[slot] += int(found["hits"])
+        return cls(messages, {key: tuple(slots) for key, slots in counts.items()}, dropped)
+
+
+def report(
+    delivered: Table, queued: Table, here: Machine, seconds: float, options: Options
+) -> Report:
+    """A report of the same form as that of the BPF program."""
+    node = None if options.node is None else node_id(options.node, here)
+    service = None if options.service is None else service_id(options.service)
+
+    def wanted(key: Key) -> bool:
+        return node in (None, *key[:2]) and service in (None, key[3])
+
+    def stage(name: str, key: Key) -> Stage:
+        counts = delivered.stages.get((name, key))
+        if counts is None:
+            return Stage(name, CycleTimes())
+        # The stage of a Latency is one of the fabric's, which has no name for all of these.
+        times = Latency(key.src, key.dst, key.queue, LatencyStage.DELIVER, here.tsc_khz, counts)
+        return Stage(name, CycleTimes(times))
+
+    return Report(
+        here,
+        seconds,
+        tuple(
+            Arrivals(*key, messages, size, cpus={None: tuple(stage(name, key) for name in STAGES)})
+            for key, (messages, size) in sorted(delivered.messages.items())
+            if wanted(key)
+        ),
+        tuple(
+            Departures(*key, messages, size)
+            for key, (messages, size) in sorted(queued.messages.items())
+            if wanted(key)
+        ),
+        missed=delivered.dropped + queued.dropped,
+        view=options.view,
+        source="ftrace",
+    )
+
+
+def _add(path: Path, trigger: str) -> None:
+    """Add a trigger to an event, or take away one that begins with an exclamation mark."""
+    # Not write_text(): to truncate the file takes away those that are there.
+    with path.open("a") as file:
+        file.write(trigger)
+
+
+@contextlib.contextmanager
+def _instance(base: Path) -> Iterator[Path]:
+    """The events of an instance of ftrace with the histograms; gone after the block."""
+    instance = base.parent / "instances" / f"popcorn-{os.getpid()}"
+    events = instance / "events" / "popcorn"
+    done: list[tuple[Path, str]] = []
+    try:
+        instance.mkdir()
+    except OSError as error:
+        raise PopcornError(f"cannot make {instance}: {error.strerror}") from error
+    try:
+        for event, trigger in _triggers():
+            try:
+                _add(events / event / "trigger", trigger)
+            except OSError as error:
+                raise PopcornError(
+                    f"the kernel takes no histogram of {event}: {error.strerror}",
+                    "it needs CONFIG_HIST_TRIGGERS, and the module of this popcornctl's version",
+                ) from error
+            done.append((events / event / "trigger", trigger))
+        yield events
+    finally:
+        for path, trigger in reversed(done):
+            with contextlib.suppress(OSError):
+                _add(path, f"!{trigger}")
+        instance.rmdir()
+
+
+@contextlib.contextmanager
+def opened(options: Options) -> Iterator[Session]:
+    """As :func:`popcorn_tracing.latency.opened`, by ftrace."""
+    if options.view.by == "cpu":
+        raise UsageError("ftrace does not count by cpu here", "--source bpf does")
+    base = tracefs_events()
+    here = machine(options.tsc_khz)
+    # For their errors, before anything is set up.
+    report(Table({}, {}), Table({}, {}), here, 0, options)
+    with _instance(base) as events:
+        begin = time.monotonic()
+
+        def read() -> Report:
+            tables = [
+                Table.parse((events / event / "hist").read_text()) for event in (DELIVERED, QUEUED)
+            ]
+            return report(tables[0], tables[1], here, time.monotonic() - begin, options)
+
+        yield Session(
+            "counting the latency of messages by ftrace", read, lambda: read().nr_delivered
+        )
