@@ -185,11 +185,21 @@ static int pcn_kernel_may_start(struct netlink_ext_ack *extack)
 	return ret;
 }
 
-/* Begins an operation: the kernel with its @op held, or an error that is explained. */
-static struct pcn_kernel *pcn_kernel_get(u32 id, struct netlink_ext_ack *extack)
+/*
+ * Begins an operation, one that is to start the kernel or another, if the caller may: the kernel with its @op
+ * held, or an error that is explained.
+ */
+static struct pcn_kernel *pcn_kernel_get(u32 id, bool to_start, struct netlink_ext_ack *extack)
 {
 	struct pcn_kernel *kernel;
+	int ret;
 
+	if (to_start)
+		ret = pcn_kernel_may_start(extack);
+	else
+		ret = pcn_kernel_may(extack) ? 0 : -EPERM;
+	if (ret)
+		return ERR_PTR(ret);
 	if (id >= PCN_KERNEL_FIRST && id <= PCN_KERNEL_LAST) {
 		kernel = &pcn_kernels[id];
 		if (mutex_lock_interruptible(&kernel->op)) {
@@ -455,10 +465,7 @@ static int pcn_kernel_prepare(u32 id, struct pcn_kernel_info *info, struct netli
 	u32 epoch;
 	int ret;
 
-	ret = pcn_kernel_may_start(extack);
-	if (ret)
-		return ret;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, true, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_seal(kernel, extack);
@@ -529,10 +536,7 @@ static int pcn_kernel_boot(u32 id, const struct pcn_boot_request *req, struct ne
 	struct pcn_kernel *kernel;
 	int ret;
 
-	ret = pcn_kernel_may_start(extack);
-	if (ret)
-		return ret;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, true, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 
@@ -597,9 +601,7 @@ static int pcn_kernel_stop(u32 id, struct netlink_ext_ack *extack)
 	struct pcn_kernel *kernel;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_ask_stop(kernel, extack);
@@ -612,9 +614,7 @@ static int pcn_kernel_kill(u32 id, struct netlink_ext_ack *extack)
 	struct pcn_kernel *kernel;
 	bool killed;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	pcn_kernel_halt(kernel);
@@ -664,9 +664,7 @@ static int pcn_kernel_nmi(u32 id, struct pcn_kernel_info *info, struct netlink_e
 	struct pcn_kernel *kernel;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	mutex_lock(&pcn_kernel_table_lock);
@@ -682,9 +680,7 @@ static int pcn_kernel_del(u32 id, struct netlink_ext_ack *extack)
 	u32 stuck;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_seal(kernel, extack);
