@@ -18,6 +18,7 @@
 #include <linux/topology.h>
 
 #include "kernel.h"
+#include "request.h"
 #include "start.h"
 #include "trace.h"
 
@@ -245,52 +246,6 @@ static int pcn_kernel_seal(struct pcn_kernel *kernel, struct netlink_ext_ack *ex
 	return ret;
 }
 
-/* Not isalpha() and the like: the kernel's ones know Latin-1. */
-static bool pcn_kernel_is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool pcn_kernel_name_fits(const char *name)
-{
-	size_t i;
-
-	if (!pcn_kernel_is_letter(name[0]))
-		return false;
-	for (i = 0; name[i]; i++)
-		if (!pcn_kernel_is_letter(name[i]) && !(name[i] >= '0' && name[i] <= '9') &&
-		    !strchr("._-", name[i]))
-			return false;
-	return i <= POPCORN_NAME_MAX;
-}
-
-static int pcn_kernel_check_request(const struct pcn_kernel_request *req, struct netlink_ext_ack *extack)
-{
-	if (!pcn_kernel_name_fits(req->name)) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_NAME],
-			      "a name is a letter, then letters, digits, '.', '_' or '-', %u at most",
-			      POPCORN_NAME_MAX);
-		return -EINVAL;
-	}
-	if (!req->memory_size) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE], "memory size is zero");
-		return -EINVAL;
-	}
-	if (!IS_ALIGNED(req->memory_size, POPCORN_MEMORY_GRANULE)) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE],
-			      "memory size %llu is not a multiple of %u MiB", req->memory_size,
-			      POPCORN_MEMORY_GRANULE / SZ_1M);
-		return -EINVAL;
-	}
-	if (req->memory_size < PCN_KERNEL_MEMORY_MIN) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE],
-			      "%llu MiB are too little, a kernel takes %u at least",
-			      req->memory_size / SZ_1M, PCN_KERNEL_MEMORY_MIN / SZ_1M);
-		return -EINVAL;
-	}
-	return 0;
-}
-
 static struct pcn_kernel *pcn_kernel_find_name(const char *name)
 {
 	u32 id;
@@ -385,7 +340,7 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 
 	ret = pcn_kernel_may_start(extack);
 	if (!ret)
-		ret = pcn_kernel_check_request(req, extack);
+		ret = pcn_request_check(req, extack);
 	if (ret)
 		return ret;
 

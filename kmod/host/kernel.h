@@ -4,7 +4,6 @@
 
 #include <linux/ktime.h>
 #include <linux/mutex.h>
-#include <linux/sizes.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -12,8 +11,6 @@
 #include "cpu.h"
 #include "memory.h"
 #include "slice.h"
-
-#define PCN_KERNEL_MEMORY_MIN	SZ_32M
 
 /**
  * enum pcn_kernel_hold - what is in a place of the table
