@@ -10,7 +10,6 @@
 #include <linux/capability.h>
 #include <linux/delay.h>
 #include <linux/err.h>
-#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -22,16 +21,13 @@
 #include "start.h"
 #include "trace.h"
 
-#define PCN_KERNEL_FIRST	1
-#define PCN_KERNEL_LAST		(POPCORN_NODES_MAX - 1)
-
 /* A kernel that panicked writes its log and its message for a while yet. */
 #define PCN_KERNEL_CRASH_GRACE_MS	500
 
 #define STATE(name)	POPCORN_KERNEL_STATE_##name
 
-static struct pcn_kernel pcn_kernels[POPCORN_NODES_MAX]; /* by id; the primary's is never used */
-static DEFINE_MUTEX(pcn_kernel_table_lock);
+struct pcn_kernel pcn_kernels[POPCORN_NODES_MAX];
+DEFINE_MUTEX(pcn_kernel_table_lock);
 static bool pcn_kernel_shut; /* this kernel is going down: nothing is started any more */
 
 /* Which states may follow which. */
@@ -705,106 +701,6 @@ static void pcn_kernel_node_event(u32 node, u32 state, const char *reason)
 	}
 out:
 	mutex_unlock(&pcn_kernel_table_lock);
-}
-
-/* The kernel whose region or slice a range lies in, if its memory may be looked at now. */
-static struct pcn_kernel *pcn_kernel_at(u64 start, u64 bytes)
-{
-	const struct pcn_kernel_info *info;
-	struct pcn_kernel *kernel;
-	u64 end;
-	u32 id;
-
-	lockdep_assert_held(&pcn_kernel_table_lock);
-	if (check_add_overflow(start, bytes, &end))
-		return NULL;
-	for (id = PCN_KERNEL_FIRST; id <= PCN_KERNEL_LAST; id++) {
-		kernel = &pcn_kernels[id];
-		info = &kernel->info;
-		if (kernel->hold != PCN_KERNEL_HELD || kernel->sealed)
-			continue;
-		if ((start >= info->memory_start && end <= info->memory_start + info->memory_size) ||
-		    (start >= info->slice_start && end <= info->slice_start + info->slice_size))
-			return kernel;
-	}
-	return NULL;
-}
-
-/**
- * pcn_kernel_map() - user space is about to map leased memory
- * @start: physical address
- * @bytes: how much
- * @write: to write to it
- *
- * To read it is allowed in every state: that is how a kernel is looked at, alive or dead.
- *
- * Return: the kernel, counted as mapped until pcn_kernel_unmap(), or -EINVAL if the range does not lie in
- * the region or the slice of one kernel, -EACCES if it may not be written now.
- */
-struct pcn_kernel *pcn_kernel_map(u64 start, u64 bytes, bool write)
-{
-	struct pcn_kernel *kernel;
-
-	mutex_lock(&pcn_kernel_table_lock);
-	kernel = pcn_kernel_at(start, bytes);
-	if (!kernel)
-		kernel = ERR_PTR(-EINVAL);
-	else if (write && kernel->info.state != STATE(LEASED))
-		kernel = ERR_PTR(-EACCES);
-	else
-		atomic_inc(&kernel->mappings);
-	mutex_unlock(&pcn_kernel_table_lock);
-	return kernel;
-}
-
-/**
- * pcn_kernel_peek() - copy leased memory, whatever its kernel does
- * @start: physical address
- * @to: where to, memory of this kernel
- * @bytes: how much; a lock is held for as long as the copy takes
- *
- * Does not count as a mapping: nothing is kept from the kernel or its lease in between.
- *
- * Return: 0, -EINVAL if the range does not lie in the region or the slice of one kernel, -ENOMEM.
- */
-int pcn_kernel_peek(u64 start, void *to, size_t bytes)
-{
-	void *from;
-	int ret = 0;
-
-	mutex_lock(&pcn_kernel_table_lock);
-	if (!pcn_kernel_at(start, bytes)) {
-		ret = -EINVAL;
-		goto out;
-	}
-	from = memremap(start, bytes, MEMREMAP_WB);
-	if (!from) {
-		ret = -ENOMEM;
-		goto out;
-	}
-	memcpy(to, from, bytes);
-	memunmap(from);
-out:
-	mutex_unlock(&pcn_kernel_table_lock);
-	return ret;
-}
-
-/**
- * pcn_kernel_mapped_again() - an area that maps a kernel was split, moved or inherited
- * @kernel: from pcn_kernel_map()
- */
-void pcn_kernel_mapped_again(struct pcn_kernel *kernel)
-{
-	atomic_inc(&kernel->mappings);
-}
-
-/**
- * pcn_kernel_unmap() - an area that maps a kernel is gone
- * @kernel: from pcn_kernel_map()
- */
-void pcn_kernel_unmap(struct pcn_kernel *kernel)
-{
-	atomic_dec(&kernel->mappings);
 }
 
 /**
