@@ -37,6 +37,7 @@ from popcorn_tracing.common import (
     wait,
     writable,
 )
+from popcorn_tracing.doorbell import EVENTS as DOORBELL_EVENTS
 from popcorn_tracing.flow import POINTS, way
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
 
@@ -49,9 +50,9 @@ SOURCE = Path(__file__).with_suffix(".bpf.c")
 EVENTS: Mapping[str, tuple[str, ...]] = {
     "popcorn_msg_queued": LATENCY_EVENTS["popcorn_msg_queued"],
     "popcorn_doorbell_sent": LATENCY_EVENTS["popcorn_doorbell_sent"],
-    "popcorn_doorbell_irq": ("node", "queue", "tsc"),
+    "popcorn_doorbell_irq": DOORBELL_EVENTS["popcorn_doorbell_irq"],
     "popcorn_msg_delivered": LATENCY_EVENTS["popcorn_msg_delivered"],
-    "popcorn_poll": ("node", "queue", "work", "budget", "begin", "end"),
+    "popcorn_poll": DOORBELL_EVENTS["popcorn_poll"],
     "popcorn_channel_full": ("src", "dst", "queue", "tsc"),
     "popcorn_channel_room": ("src", "dst", "queue", "tsc"),
     "popcorn_service_peer": ("node", "peer", "service", "up", "tsc"),

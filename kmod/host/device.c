@@ -19,6 +19,7 @@
 
 #include "device.h"
 #include "kernel.h"
+#include "mapping.h"
 
 #define PCN_DEVICE_CHUNK	SZ_64K /* read at once */
 
@@ -43,7 +44,7 @@ static ssize_t pcn_device_read(struct file *file, char __user *to, size_t count,
 		return -ENOMEM;
 	while (done < count) {
 		bytes = min_t(size_t, count - done, PCN_DEVICE_CHUNK);
-		ret = pcn_kernel_peek(*pos, buffer, bytes);
+		ret = pcn_mapping_peek(*pos, buffer, bytes);
 		if (!ret && copy_to_user(to + done, buffer, bytes))
 			ret = -EFAULT;
 		if (ret)
@@ -62,12 +63,12 @@ static ssize_t pcn_device_read(struct file *file, char __user *to, size_t count,
 
 static void pcn_device_vma_open(struct vm_area_struct *vma)
 {
-	pcn_kernel_mapped_again(vma->vm_private_data);
+	pcn_mapping_again(vma->vm_private_data);
 }
 
 static void pcn_device_vma_close(struct vm_area_struct *vma)
 {
-	pcn_kernel_unmap(vma->vm_private_data);
+	pcn_mapping_put(vma->vm_private_data);
 }
 
 static const struct vm_operations_struct pcn_device_vm_ops = {
@@ -89,7 +90,7 @@ static int pcn_device_mmap(struct file *file, struct vm_area_struct *vma)
 		return -EINVAL;
 	if (vma->vm_flags & VM_EXEC)
 		return -EACCES;
-	kernel = pcn_kernel_map(start, bytes, write);
+	kernel = pcn_mapping_get(start, bytes, write);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 
@@ -98,7 +99,7 @@ static int pcn_device_mmap(struct file *file, struct vm_area_struct *vma)
 	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
 	ret = remap_pfn_range(vma, vma->vm_start, vma->vm_pgoff, bytes, vma->vm_page_prot);
 	if (ret) {
-		pcn_kernel_unmap(kernel);
+		pcn_mapping_put(kernel);
 		return ret;
 	}
 	vma->vm_private_data = kernel;

@@ -10,7 +10,6 @@
 #include <linux/capability.h>
 #include <linux/delay.h>
 #include <linux/err.h>
-#include <linux/io.h>
 #include <linux/module.h>
 #include <linux/sched/signal.h>
 #include <linux/security.h>
@@ -18,19 +17,17 @@
 #include <linux/topology.h>
 
 #include "kernel.h"
+#include "request.h"
 #include "start.h"
 #include "trace.h"
-
-#define PCN_KERNEL_FIRST	1
-#define PCN_KERNEL_LAST		(POPCORN_NODES_MAX - 1)
 
 /* A kernel that panicked writes its log and its message for a while yet. */
 #define PCN_KERNEL_CRASH_GRACE_MS	500
 
 #define STATE(name)	POPCORN_KERNEL_STATE_##name
 
-static struct pcn_kernel pcn_kernels[POPCORN_NODES_MAX]; /* by id; the primary's is never used */
-static DEFINE_MUTEX(pcn_kernel_table_lock);
+struct pcn_kernel pcn_kernels[POPCORN_NODES_MAX];
+DEFINE_MUTEX(pcn_kernel_table_lock);
 static bool pcn_kernel_shut; /* this kernel is going down: nothing is started any more */
 
 /* Which states may follow which. */
@@ -185,11 +182,21 @@ static int pcn_kernel_may_start(struct netlink_ext_ack *extack)
 	return ret;
 }
 
-/* Begins an operation: the kernel with its @op held, or an error that is explained. */
-static struct pcn_kernel *pcn_kernel_get(u32 id, struct netlink_ext_ack *extack)
+/*
+ * Begins an operation, one that is to start the kernel or another, if the caller may: the kernel with its @op
+ * held, or an error that is explained.
+ */
+static struct pcn_kernel *pcn_kernel_get(u32 id, bool to_start, struct netlink_ext_ack *extack)
 {
 	struct pcn_kernel *kernel;
+	int ret;
 
+	if (to_start)
+		ret = pcn_kernel_may_start(extack);
+	else
+		ret = pcn_kernel_may(extack) ? 0 : -EPERM;
+	if (ret)
+		return ERR_PTR(ret);
 	if (id >= PCN_KERNEL_FIRST && id <= PCN_KERNEL_LAST) {
 		kernel = &pcn_kernels[id];
 		if (mutex_lock_interruptible(&kernel->op)) {
@@ -233,52 +240,6 @@ static int pcn_kernel_seal(struct pcn_kernel *kernel, struct netlink_ext_ack *ex
 		kernel->sealed = true;
 	mutex_unlock(&pcn_kernel_table_lock);
 	return ret;
-}
-
-/* Not isalpha() and the like: the kernel's ones know Latin-1. */
-static bool pcn_kernel_is_letter(char c)
-{
-	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-static bool pcn_kernel_name_fits(const char *name)
-{
-	size_t i;
-
-	if (!pcn_kernel_is_letter(name[0]))
-		return false;
-	for (i = 0; name[i]; i++)
-		if (!pcn_kernel_is_letter(name[i]) && !(name[i] >= '0' && name[i] <= '9') &&
-		    !strchr("._-", name[i]))
-			return false;
-	return i <= POPCORN_NAME_MAX;
-}
-
-static int pcn_kernel_check_request(const struct pcn_kernel_request *req, struct netlink_ext_ack *extack)
-{
-	if (!pcn_kernel_name_fits(req->name)) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_NAME],
-			      "a name is a letter, then letters, digits, '.', '_' or '-', %u at most",
-			      POPCORN_NAME_MAX);
-		return -EINVAL;
-	}
-	if (!req->memory_size) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE], "memory size is zero");
-		return -EINVAL;
-	}
-	if (!IS_ALIGNED(req->memory_size, POPCORN_MEMORY_GRANULE)) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE],
-			      "memory size %llu is not a multiple of %u MiB", req->memory_size,
-			      POPCORN_MEMORY_GRANULE / SZ_1M);
-		return -EINVAL;
-	}
-	if (req->memory_size < PCN_KERNEL_MEMORY_MIN) {
-		pcn_nl_refuse(extack, req->attrs[POPCORN_A_KERNEL_MEMORY_SIZE],
-			      "%llu MiB are too little, a kernel takes %u at least",
-			      req->memory_size / SZ_1M, PCN_KERNEL_MEMORY_MIN / SZ_1M);
-		return -EINVAL;
-	}
-	return 0;
 }
 
 static struct pcn_kernel *pcn_kernel_find_name(const char *name)
@@ -375,7 +336,7 @@ static int pcn_kernel_new(const struct pcn_kernel_request *req, struct pcn_kerne
 
 	ret = pcn_kernel_may_start(extack);
 	if (!ret)
-		ret = pcn_kernel_check_request(req, extack);
+		ret = pcn_request_check(req, extack);
 	if (ret)
 		return ret;
 
@@ -455,10 +416,7 @@ static int pcn_kernel_prepare(u32 id, struct pcn_kernel_info *info, struct netli
 	u32 epoch;
 	int ret;
 
-	ret = pcn_kernel_may_start(extack);
-	if (ret)
-		return ret;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, true, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_seal(kernel, extack);
@@ -529,10 +487,7 @@ static int pcn_kernel_boot(u32 id, const struct pcn_boot_request *req, struct ne
 	struct pcn_kernel *kernel;
 	int ret;
 
-	ret = pcn_kernel_may_start(extack);
-	if (ret)
-		return ret;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, true, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 
@@ -597,9 +552,7 @@ static int pcn_kernel_stop(u32 id, struct netlink_ext_ack *extack)
 	struct pcn_kernel *kernel;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_ask_stop(kernel, extack);
@@ -612,9 +565,7 @@ static int pcn_kernel_kill(u32 id, struct netlink_ext_ack *extack)
 	struct pcn_kernel *kernel;
 	bool killed;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	pcn_kernel_halt(kernel);
@@ -664,9 +615,7 @@ static int pcn_kernel_nmi(u32 id, struct pcn_kernel_info *info, struct netlink_e
 	struct pcn_kernel *kernel;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	mutex_lock(&pcn_kernel_table_lock);
@@ -682,9 +631,7 @@ static int pcn_kernel_del(u32 id, struct netlink_ext_ack *extack)
 	u32 stuck;
 	int ret;
 
-	if (!pcn_kernel_may(extack))
-		return -EPERM;
-	kernel = pcn_kernel_get(id, extack);
+	kernel = pcn_kernel_get(id, false, extack);
 	if (IS_ERR(kernel))
 		return PTR_ERR(kernel);
 	ret = pcn_kernel_seal(kernel, extack);
@@ -754,106 +701,6 @@ static void pcn_kernel_node_event(u32 node, u32 state, const char *reason)
 	}
 out:
 	mutex_unlock(&pcn_kernel_table_lock);
-}
-
-/* The kernel whose region or slice a range lies in, if its memory may be looked at now. */
-static struct pcn_kernel *pcn_kernel_at(u64 start, u64 bytes)
-{
-	const struct pcn_kernel_info *info;
-	struct pcn_kernel *kernel;
-	u64 end;
-	u32 id;
-
-	lockdep_assert_held(&pcn_kernel_table_lock);
-	if (check_add_overflow(start, bytes, &end))
-		return NULL;
-	for (id = PCN_KERNEL_FIRST; id <= PCN_KERNEL_LAST; id++) {
-		kernel = &pcn_kernels[id];
-		info = &kernel->info;
-		if (kernel->hold != PCN_KERNEL_HELD || kernel->sealed)
-			continue;
-		if ((start >= info->memory_start && end <= info->memory_start + info->memory_size) ||
-		    (start >= info->slice_start && end <= info->slice_start + info->slice_size))
-			return kernel;
-	}
-	return NULL;
-}
-
-/**
- * pcn_kernel_map() - user space is about to map leased memory
- * @start: physical address
- * @bytes: how much
- * @write: to write to it
- *
- * To read it is allowed in every state: that is how a kernel is looked at, alive or dead.
- *
- * Return: the kernel, counted as mapped until pcn_kernel_unmap(), or -EINVAL if the range does not lie in
- * the region or the slice of one kernel, -EACCES if it may not be written now.
- */
-struct pcn_kernel *pcn_kernel_map(u64 start, u64 bytes, bool write)
-{
-	struct pcn_kernel *kernel;
-
-	mutex_lock(&pcn_kernel_table_lock);
-	kernel = pcn_kernel_at(start, bytes);
-	if (!kernel)
-		kernel = ERR_PTR(-EINVAL);
-	else if (write && kernel->info.state != STATE(LEASED))
-		kernel = ERR_PTR(-EACCES);
-	else
-		atomic_inc(&kernel->mappings);
-	mutex_unlock(&pcn_kernel_table_lock);
-	return kernel;
-}
-
-/**
- * pcn_kernel_peek() - copy leased memory, whatever its kernel does
- * @start: physical address
- * @to: where to, memory of this kernel
- * @bytes: how much; a lock is held for as long as the copy takes
- *
- * Does not count as a mapping: nothing is kept from the kernel or its lease in between.
- *
- * Return: 0, -EINVAL if the range does not lie in the region or the slice of one kernel, -ENOMEM.
- */
-int pcn_kernel_peek(u64 start, void *to, size_t bytes)
-{
-	void *from;
-	int ret = 0;
-
-	mutex_lock(&pcn_kernel_table_lock);
-	if (!pcn_kernel_at(start, bytes)) {
-		ret = -EINVAL;
-		goto out;
-	}
-	from = memremap(start, bytes, MEMREMAP_WB);
-	if (!from) {
-		ret = -ENOMEM;
-		goto out;
-	}
-	memcpy(to, from, bytes);
-	memunmap(from);
-out:
-	mutex_unlock(&pcn_kernel_table_lock);
-	return ret;
-}
-
-/**
- * pcn_kernel_mapped_again() - an area that maps a kernel was split, moved or inherited
- * @kernel: from pcn_kernel_map()
- */
-void pcn_kernel_mapped_again(struct pcn_kernel *kernel)
-{
-	atomic_inc(&kernel->mappings);
-}
-
-/**
- * pcn_kernel_unmap() - an area that maps a kernel is gone
- * @kernel: from pcn_kernel_map()
- */
-void pcn_kernel_unmap(struct pcn_kernel *kernel)
-{
-	atomic_dec(&kernel->mappings);
 }
 
 /**

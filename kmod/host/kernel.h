@@ -4,7 +4,6 @@
 
 #include <linux/ktime.h>
 #include <linux/mutex.h>
-#include <linux/sizes.h>
 #include <linux/types.h>
 #include <linux/workqueue.h>
 
@@ -13,7 +12,8 @@
 #include "memory.h"
 #include "slice.h"
 
-#define PCN_KERNEL_MEMORY_MIN	SZ_32M
+#define PCN_KERNEL_FIRST	1
+#define PCN_KERNEL_LAST		(POPCORN_NODES_MAX - 1)
 
 /**
  * enum pcn_kernel_hold - what is in a place of the table
@@ -59,14 +59,12 @@ struct pcn_kernel {
 	struct delayed_work reset;
 };
 
+extern struct pcn_kernel pcn_kernels[POPCORN_NODES_MAX]; /* by id; the primary's is never used */
+extern struct mutex pcn_kernel_table_lock;
 extern const struct pcn_host_ops pcn_kernel_ops;
 
 void pcn_kernel_init(void);
 bool pcn_kernel_may(struct netlink_ext_ack *extack);
-struct pcn_kernel *pcn_kernel_map(u64 start, u64 bytes, bool write);
-int pcn_kernel_peek(u64 start, void *to, size_t bytes);
-void pcn_kernel_mapped_again(struct pcn_kernel *kernel);
-void pcn_kernel_unmap(struct pcn_kernel *kernel);
 bool pcn_kernel_any_runs(void);
 void pcn_kernel_stop_all(unsigned int timeout_ms);
 

@@ -6,6 +6,7 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/sched/task.h>
+#include <linux/slab.h>
 #include <asm/tsc.h>
 
 #include "stress.h"
@@ -14,6 +15,21 @@
 #define STRESS_BATCH	16
 #define STRESS_CALLS_EVERY	16
 #define STRESS_WAIT_MS	20000		/* longer than anybody should wait for room */
+
+/**
+ * struct stress_batch - where messages that go at once are made: too much for the stack of a thread
+ * @message: heads, and what follows one that fits a slot
+ * @out: as the core takes them
+ * @body: of those that do not fit a slot
+ */
+struct stress_batch {
+	struct {
+		struct stress_head head;
+		u8 rest[PCN_SHM_INLINE_BYTES - sizeof(struct stress_head)];
+	} __aligned(8) message[STRESS_BATCH];
+	struct pcn_out out[STRESS_BATCH];
+	struct pcn_body body[STRESS_BATCH];
+};
 
 static void stress_count(struct stress_tx *tx, enum stress_count count, u64 add)
 {
@@ -96,41 +112,37 @@ static void stress_wait_for_room(struct stress_tx *tx, u32 rooms)
 static int stress_send_batch(struct stress_tx *tx, u32 nr)
 {
 	struct pcn_service *service = &tx->peer->node->service;
-	struct {
-		struct stress_head head;
-		u8 rest[PCN_SHM_INLINE_BYTES - sizeof(struct stress_head)];
-	} __aligned(8) message[STRESS_BATCH];
-	struct pcn_out out[STRESS_BATCH] = {};
-	struct pcn_body body[STRESS_BATCH];
+	struct stress_batch *batch = tx->batch;
 	u32 rooms = READ_ONCE(tx->peer->rooms), left, i;
 	int ret = 0, sent;
 
+	memset(batch->out, 0, sizeof(batch->out));
 	left = tx->spec.messages ? tx->spec.messages - tx->seq : nr;
 	for (i = 0; i < min(nr, left); i++) {
 		u32 len = stress_payload_len(&tx->spec, stress_stream(tx), tx->seq + i);
 		u32 rest = len - sizeof(struct stress_head);
 
-		stress_head(tx, STRESS_DATA, tx->seq + i, len, &message[i].head);
-		out[i].data = &message[i];
-		out[i].len = len;
+		stress_head(tx, STRESS_DATA, tx->seq + i, len, &batch->message[i].head);
+		batch->out[i].data = &batch->message[i];
+		batch->out[i].len = len;
 		if (len <= PCN_SHM_INLINE_BYTES) {
-			stress_payload_fill(message[i].rest, message[i].head.check, rest);
+			stress_payload_fill(batch->message[i].rest, batch->message[i].head.check, rest);
 			continue;
 		}
-		ret = pcn_service_reserve(service, tx->peer->id, tx->queue, rest, &body[i]);
+		ret = pcn_service_reserve(service, tx->peer->id, tx->queue, rest, &batch->body[i]);
 		if (ret)
 			break;
-		stress_payload_fill(body[i].data, message[i].head.check, rest);
-		out[i].len = sizeof(struct stress_head);
-		out[i].body = &body[i];
+		stress_payload_fill(batch->body[i].data, batch->message[i].head.check, rest);
+		batch->out[i].len = sizeof(struct stress_head);
+		batch->out[i].body = &batch->body[i];
 	}
 	nr = i;
-	sent = nr ? pcn_service_send_batch(service, tx->peer->id, tx->queue, out, nr) : ret;
+	sent = nr ? pcn_service_send_batch(service, tx->peer->id, tx->queue, batch->out, nr) : ret;
 	for (i = max(sent, 0); i < nr; i++)
-		if (out[i].body)
-			pcn_service_release(service, &body[i]);
+		if (batch->out[i].body)
+			pcn_service_release(service, &batch->body[i]);
 	for (i = 0; (int)i < sent; i++)
-		stress_sent(tx, message[i].head.len);
+		stress_sent(tx, batch->message[i].head.len);
 	if (sent == -EAGAIN) {
 		stress_wait_for_room(tx, rooms);
 		return 0;
@@ -284,6 +296,14 @@ static int stress_thread(void *arg)
 	return 0;
 }
 
+static void stress_free_room(struct stress_tx *tx)
+{
+	kvfree(tx->buffer);
+	tx->buffer = NULL;
+	kfree(tx->batch);
+	tx->batch = NULL;
+}
+
 static void stress_reap(struct stress_tx *tx)
 {
 	if (!tx->task)
@@ -291,8 +311,7 @@ static void stress_reap(struct stress_tx *tx)
 	kthread_stop(tx->task);
 	put_task_struct(tx->task);
 	tx->task = NULL;
-	kvfree(tx->buffer);
-	tx->buffer = NULL;
+	stress_free_room(tx);
 }
 
 static int stress_start(struct stress_tx *tx, const struct stress_spec *spec)
@@ -303,8 +322,11 @@ static int stress_start(struct stress_tx *tx, const struct stress_spec *spec)
 		return -EBUSY;
 	stress_reap(tx);
 	tx->buffer = kvmalloc(max_t(u32, spec->max, PCN_SHM_INLINE_BYTES), GFP_KERNEL);
-	if (!tx->buffer)
+	tx->batch = kmalloc(sizeof(*tx->batch), GFP_KERNEL);
+	if (!tx->buffer || !tx->batch) {
+		stress_free_room(tx);
 		return -ENOMEM;
+	}
 	tx->spec = *spec;
 	tx->stop = false;
 	tx->done = false;
@@ -313,8 +335,7 @@ static int stress_start(struct stress_tx *tx, const struct stress_spec *spec)
 	task = kthread_create(stress_thread, tx, "stress/%u>%u.%u.%u", stress_node_id(tx->peer->node), tx->peer->id,
 			      tx->queue, tx->sender);
 	if (IS_ERR(task)) {
-		kvfree(tx->buffer);
-		tx->buffer = NULL;
+		stress_free_room(tx);
 		return PTR_ERR(task);
 	}
 	tx->task = get_task_struct(task);

@@ -206,6 +206,7 @@ struct stress_rx {
  * @to: incarnation of the peer that @seq counts for
  * @seq: number of the next message
  * @buffer: where messages are made, @spec.max bytes
+ * @batch: where those that go at once are made
  * @count: enum stress_count
  */
 struct stress_tx {
@@ -219,6 +220,7 @@ struct stress_tx {
 	u32 to;
 	u32 seq;
 	void *buffer;
+	struct stress_batch *batch;
 	u64 count[STRESS_COUNTS];
 };
 

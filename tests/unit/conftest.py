@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from popcorn.cli import main
 from popcorn.client import Client
 from popcorn.sysfs import System
 from popcorn.uapi.netlink_gen import DO_SET, NLA_MAPS, Cmd, KernelState, MemoryBackend, NodeState
@@ -442,3 +443,33 @@ class FakeMachine:
 def machine(tmp_path: Path) -> FakeMachine:
     """A machine described by files; `machine.system` reads it."""
     return FakeMachine(tmp_path / "root")
+
+
+@pytest.fixture
+def ctl(module, machine, monkeypatch, capsys, tmp_path):
+    """Run popcornctl against the fake module and machine: (exit code, stdout, stderr)."""
+    from popcorn import client, device, initrd, start, sysfs
+
+    real = client.Client
+    monkeypatch.setattr(client, "Client", lambda: real(module.transport))
+    monkeypatch.setattr(start, "System", lambda: machine.system)
+    monkeypatch.setattr(sysfs, "System", lambda: machine.system)
+    monkeypatch.setattr(initrd, "System", lambda: machine.system)
+    memory = tmp_path / "memory"
+    with memory.open("wb") as file:
+        file.truncate(8 << 30)
+    monkeypatch.setattr(start, "HostDevice", lambda: device.HostDevice(memory))
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture
+def start_args(machine):
+    machine.bzimage()
+    initrd = machine.write("/srv/initrd", b"\x07" * 5000)
+    return ["kernel", "start", "web", "--cpus", "2-3", "--memory", "256M", "--initrd", initrd]

@@ -14,7 +14,8 @@ from popcorn.cli.base import ADDRESS, CPULIST, KERNEL, SECONDS, SIZE, Group, set
 from popcorn.cli.dmesg import dmesg
 from popcorn.cli.dump import dump
 from popcorn.cli.execute import exec_command
-from popcorn.cli.output import Progress, pairs, print_json, table
+from popcorn.cli.output import pairs, print_json, table
+from popcorn.cli.progress import followed
 from popcorn.cli.recovery import nmi, restart
 from popcorn.units import format_cpulist, format_duration, format_size
 
@@ -130,46 +131,13 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
     if dry_run:
         _print_plan(spec)
         return
-    # What a program reads must be JSON, errors included; a person may look on.
-    progress = Progress(silent=settings().json and not sys.stderr.isatty())
-    stage = ""
-
-    def follow(name: str, detail: str, seconds: float | None) -> None:
-        nonlocal stage
-        stage = name
-        progress(name, detail, seconds)
-
-    with Client() as client:
-        try:
-            started = start_kernel(client, spec, progress=follow)
-        except KeyboardInterrupt:
-            progress.close()
-            if stage != "check" and not settings().json:
-                _tell_what_is_left(client, spec.name)
-            raise
-        except BaseException:
-            progress.close()
-            raise
+    hint = "kernel '{name}' is {state} and stays; to undo it: popcornctl kernel kill {name}"
+    with Client() as client, followed(client, spec.name, hint) as progress:
+        started = start_kernel(client, spec, progress=progress)
     if settings().json:
         print_json(started.to_json())
         return
     print(f"kernel '{spec.name}' is running as node {started.kernel.id}")
-
-
-def _tell_what_is_left(client: Client, name: str) -> None:
-    """After an interrupt: what state the kernel is in, and how to undo it."""
-    from popcorn.errors import PopcornError
-    from popcorn.models import label
-
-    try:
-        found = client.kernel(name)
-    except PopcornError:
-        return  # it did not come to a lease
-    print(
-        f"hint: kernel '{name}' is {label(found.state)} and stays;"
-        f" to undo it: popcornctl kernel kill {name}",
-        file=sys.stderr,
-    )
 
 
 def _print_plan(spec: Spec) -> None:

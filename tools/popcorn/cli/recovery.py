@@ -3,18 +3,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from popcorn.cli.base import KERNEL, SECONDS, Command, settings
-from popcorn.cli.output import Progress, print_json
+from popcorn.cli.output import print_json
+from popcorn.cli.progress import followed
 from popcorn.units import format_cpulist
-
-if TYPE_CHECKING:
-    from popcorn.client import Client
 
 
 @click.command("restart", cls=Command)
@@ -73,54 +69,24 @@ def restart(
     if initrd is not None and profile is not None:
         raise click.UsageError("--initrd and --profile exclude each other")
     change = Change(image, initrd, profile, append, reload)
-    progress = Progress(silent=settings().json and not sys.stderr.isatty())
-    stage = ""
-
-    def follow(name: str, detail: str, seconds: float | None) -> None:
-        nonlocal stage
-        stage = name
-        progress(name, detail, seconds)
-
-    with Client() as client:
-        try:
-            done = restart_kernel(
-                client,
-                name,
-                change,
-                force=force,
-                stop_timeout=stop_timeout,
-                timeout=timeout,
-                progress=follow,
-            )
-        except KeyboardInterrupt:
-            progress.close()
-            if stage != "check" and not settings().json:
-                _tell_what_is_left(client, name)
-            raise
-        except BaseException:
-            progress.close()
-            raise
+    hint = (
+        "kernel '{name}' is {state} and keeps its lease; to go on: popcornctl kernel restart"
+        " {name}, to give it back: popcornctl kernel kill {name}"
+    )
+    with Client() as client, followed(client, name, hint) as progress:
+        done = restart_kernel(
+            client,
+            name,
+            change,
+            force=force,
+            stop_timeout=stop_timeout,
+            timeout=timeout,
+            progress=progress,
+        )
     if settings().json:
         print_json(done.to_json())
         return
     print(f"kernel '{done.kernel.name}' is running as node {done.kernel.id}")
-
-
-def _tell_what_is_left(client: Client, name: str) -> None:
-    """After an interrupt: what state the kernel is in, and how to go on."""
-    from popcorn.errors import PopcornError
-    from popcorn.models import label
-
-    try:
-        found = client.kernel(name)
-    except PopcornError:
-        return
-    print(
-        f"hint: kernel '{found.name}' is {label(found.state)} and keeps its lease; to go on:"
-        f" popcornctl kernel restart {found.name}, to give it back: popcornctl kernel kill"
-        f" {found.name}",
-        file=sys.stderr,
-    )
 
 
 @click.command("nmi", cls=Command)
