@@ -57,9 +57,9 @@ def find_modules(
     known = _known(trees)
     found: dict[str, bytes] = {}
     for name in names:
-        for needed in (*known.get(name, _UNKNOWN).needs, name):
+        for needed in (*(known[name].needs if name in known else ()), name):
             if needed not in found:
-                path = known.get(needed, _UNKNOWN).path
+                path = known[needed].path if needed in known else None
                 found[needed] = _find_module(needed, release, folders, path)
     return found
 
@@ -137,29 +137,37 @@ def _applets(path: Path) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Known:
-    """What modules.dep tells of a module: where it is, and what to load before it, in order."""
+    """What modules.dep tells of a module: a line of it, and the directory that it is in."""
 
-    path: Path | None = None
-    needs: tuple[str, ...] = ()
+    tree: Path
+    line: str
 
+    @property
+    def path(self) -> Path:
+        """Where the module is."""
+        return self.tree / self.line.partition(":")[0]
 
-_UNKNOWN = _Known()
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What to load before it, in order."""
+        return tuple(map(_module_name, reversed(self.line.partition(":")[2].split())))
 
 
 def _known(trees: Iterable[Path]) -> dict[str, _Known]:
-    """Read modules.dep(5) in the directories of a release; the first that knows a module counts."""
+    """Read modules.dep(5) in the directories of a release; the first that knows a module counts.
+
+    There are thousands in it and a few are wanted, so a line is not looked into here.
+    """
     known: dict[str, _Known] = {}
     for tree in trees:
         with contextlib.suppress(FileNotFoundError):
             for line in (tree / "modules.dep").read_text().splitlines():
-                path, _, needs = line.partition(":")
-                names = tuple(map(_module_name, reversed(needs.split())))
-                known.setdefault(_module_name(path), _Known(tree / path, names))
+                known.setdefault(_module_name(line.partition(":")[0]), _Known(tree, line))
     return known
 
 
 def _module_name(path: str) -> str:
-    return Path(path).name.partition(".")[0].replace("-", "_")
+    return path.rpartition("/")[2].partition(".")[0].replace("-", "_")
 
 
 def _find_module(name: str, release: str, folders: Iterable[Path], other: Path | None) -> bytes:
