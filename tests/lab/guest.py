@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 import popcorn.cli
 from popcorn import Client
 from popcorn.client import RESTING
-from popcorn.models import Kernel, KernelState
+from popcorn.models import Kernel, KernelState, NodeState
 from popcorn.start import Started
 
 SECONDARIES = dict(
@@ -236,15 +236,54 @@ def quiet(name: str, detail: str, seconds: float | None) -> None:
     """Progress that nobody looks at."""
 
 
-def release_all(client: Client) -> None:
-    """Kill and give back whatever is there."""
+def release_all(client: Client, but: Container[str] = ()) -> None:
+    """Kill and give back whatever is there, but for the kernels of these names."""
     for kernel in client.kernels():
-        if kernel.state not in RESTING:
-            client.kernel_kill(kernel.id)
-        client.kernel_del(kernel.id)
+        if kernel.name not in but:
+            if kernel.state not in RESTING:
+                client.kernel_kill(kernel.id)
+            client.kernel_del(kernel.id)
 
 
 Starter = Callable[..., Started]
+
+
+class Shared:
+    """Kernels that tests use one after the other, by name: see the fixture `shared`."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, tuple[dict[str, Any], int]] = {}
+
+    def get(self, client: Client, name: str, start: Starter, options: dict[str, Any]) -> Kernel:
+        """The kernel that was started with these options and still runs, or else a new one."""
+        found = {kernel.name: kernel for kernel in client.kernels()}
+        if name in found and self._is_sound(client, found[name], options):
+            return found[name]
+        release_all(client, but=found.keys() - {name})
+        kernel = start(name, **options).kernel
+        self._started[name] = options, kernel.epoch
+        return kernel
+
+    def _is_sound(self, client: Client, kernel: Kernel, options: dict[str, Any]) -> bool:
+        if (options, kernel.epoch) != self._started.get(kernel.name):
+            return False
+        if kernel.state != KernelState.RUNNING:
+            return False
+        node = client.node(kernel.id)
+        if node.state != NodeState.UP or node.shut:
+            return False
+        *_, result = client.ping(kernel.id, 1)
+        return bool(result.n == 1)
+
+    def names(self) -> Container[str]:
+        """Which there are or were."""
+        return self._started
+
+    def check(self, client: Client) -> None:
+        """AssertionError if one has ended other than by being told to."""
+        for kernel in client.kernels():
+            if kernel.name in self._started:
+                assert kernel.state not in (KernelState.CRASHED, KernelState.HUNG), kernel.reason
 
 
 def wait_for(client: Client, name: str, state: KernelState, seconds: float = 30) -> Kernel:
