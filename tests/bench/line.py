@@ -29,6 +29,8 @@ LINE = 4
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "lab")]
 
+from figures import figure  # noqa: E402
+
 import ttys  # noqa: E402
 from popcorn import Client  # noqa: E402
 from popcorn.start import Spec, start_kernel  # noqa: E402
@@ -84,15 +86,6 @@ def wait_for_echo(fd: int) -> None:
         except BlockingIOError:
             seen = b""
     os.set_blocking(fd, True)
-
-
-def figure(values: list[float]) -> dict[str, float]:
-    return {
-        "median": statistics.median(values),
-        "min": min(values),
-        "max": max(values),
-        "n": len(values),
-    }
 
 
 def main() -> int:

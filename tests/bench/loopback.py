@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 from pathlib import Path
 
@@ -18,6 +17,8 @@ ROUNDS = 5
 MESSAGES = 100_000
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "lab")]
+
+from figures import figure  # noqa: E402
 
 import stress  # noqa: E402
 from stress import BATCH, mask  # noqa: E402
@@ -42,14 +43,7 @@ def main() -> int:
         two, sixteen = cycles_per_message(2), cycles_per_message(16)
         print(f"cycles for each message: {two:.0f} of 2 nodes, {sixteen:.0f} of 16")
         ratios.append(sixteen / two)
-    figures = {
-        "loopback.x16_over_x2": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-            "n": len(ratios),
-        }
-    }
+    figures = {"loopback.x16_over_x2": figure(ratios)}
     (Path(os.environ["LAB_OUT"]) / "bench-loopback.json").write_text(json.dumps(figures))
     return 0
 

@@ -23,7 +23,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TypedDict
+
+from figures import Figure, figure
 
 ROOT = Path(__file__).resolve().parents[2]
 ROUNDS = 5
@@ -36,15 +37,6 @@ RETRIES = 10
 DPDK = ("/usr/include/dpdk", "/usr/include/x86_64-linux-gnu/dpdk")
 
 Cycles = dict[str, list[float]]
-
-
-class Figure(TypedDict):
-    """One figure: dimensionless, over `n` rounds."""
-
-    median: float
-    min: float
-    max: float
-    n: int
 
 
 def has_dpdk(flags: list[str]) -> bool:
@@ -154,10 +146,4 @@ def measure() -> dict[str, Figure]:
         )
     pipeline = best_pipeline(rounds)
     figures = [ratios(cycles, pipeline) for cycles in rounds]
-    return {
-        name: Figure(
-            median=statistics.median(values), min=min(values), max=max(values), n=len(values)
-        )
-        for name in figures[0]
-        for values in [[one[name] for one in figures]]
-    }
+    return {name: figure([one[name] for one in figures]) for name in figures[0]}

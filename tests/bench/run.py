@@ -16,11 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ring
+from figures import Figure
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "lab" / "out"
 
-Figures = dict[str, ring.Figure]
+Figures = dict[str, Figure]
 
 
 def measure_in_lab(name: str) -> Callable[[], Figures]:

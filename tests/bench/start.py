@@ -17,7 +17,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,8 @@ from pathlib import Path
 ROUNDS = 5
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests" / "lab")]
+
+from figures import figure  # noqa: E402
 
 from guest import memory_of  # noqa: E402
 from popcorn import Client  # noqa: E402
@@ -85,14 +86,7 @@ def main() -> int:
             ratios.append(ratio)
             client.kernel_kill(kernel.id)
             client.kernel_del(kernel.id)
-    figures = {
-        "start.x_primary": {
-            "median": statistics.median(ratios),
-            "min": min(ratios),
-            "max": max(ratios),
-            "n": len(ratios),
-        }
-    }
+    figures = {"start.x_primary": figure(ratios)}
     (Path(os.environ["LAB_OUT"]) / "bench-start.json").write_text(json.dumps(figures))
     return 0
 

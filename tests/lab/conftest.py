@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import reports
-from guest import CHECKED, RELEASE, Starter, ctl, quiet, release_all
+from guest import CHECKED, RELEASE, Shared, Starter, ctl, quiet, release_all
 from popcorn import Client
+from popcorn.models import Kernel
 from popcorn.start import Spec, Started, start_kernel
 
 
@@ -54,13 +55,23 @@ def modules(kernel_log: reports.Log | None) -> Iterator[None]:
     assert not Path("/sys/module/popcorn").exists()
 
 
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """A client, and no kernels before and after."""
+@pytest.fixture(scope="module")
+def kept(modules: None) -> Iterator[Shared]:
+    """What `shared` started: for the tests of a module, but not for the next module."""
+    kernels = Shared()
+    yield kernels
     with Client() as client:
         release_all(client)
+
+
+@pytest.fixture
+def client(request: pytest.FixtureRequest, kept: Shared) -> Iterator[Client]:
+    """A client, and no kernels before and after, but for those that the test shares."""
+    shares = "shared" in request.fixturenames
+    with Client() as client:
+        release_all(client, but=kept.names() if shares else ())
         yield client
-        release_all(client)
+        release_all(client, but=kept.names() if shares else ())
 
 
 @pytest.fixture
@@ -68,12 +79,22 @@ def start(client: Client) -> Starter:
     """Start a kernel: `start(name, cpus=(2,), memory_mib=256, ...)`."""
 
     def starter(name: str, **options: Any) -> Started:
-        options.setdefault("cpus", (2,))
-        options.setdefault("kernel", RELEASE)
-        options["memory_bytes"] = options.pop("memory_mib", 256) << 20
+        options = {"cpus": (2,), "kernel": RELEASE, "memory_mib": 256} | options
+        options["memory_bytes"] = options.pop("memory_mib") << 20
         return start_kernel(client, Spec(name=name, **options), progress=quiet)
 
     return starter
+
+
+@pytest.fixture
+def shared(client: Client, start: Starter, kept: Shared) -> Iterator[Callable[..., Kernel]]:
+    """Like `start`, for tests to which it does not matter who used the kernel before.
+
+    One that the test before left running is not started again if it is of the same options.
+    Kernels that a test uses the tests after it find running only if they ask for `shared` too.
+    """
+    yield lambda name, **options: kept.get(client, name, start, options)
+    kept.check(client)
 
 
 @pytest.fixture(scope="session")

@@ -4,23 +4,31 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
+import importlib
 import json
 import mmap
 import os
+import pkgutil
 import platform
 import re
+import select
+import signal
 import struct
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import popcorn.cli
 from popcorn import Client
 from popcorn.client import RESTING
-from popcorn.models import Kernel, KernelState
+from popcorn.models import Kernel, KernelState, NodeState
 from popcorn.start import Started
 
 SECONDARIES = dict(
@@ -34,6 +42,9 @@ CHECKED = Path("/sys/kernel/debug/kmemleak").exists()
 RELEASE = next(iter(SECONDARIES.values())) if CHECKED else platform.release()
 """The kernel that tests start unless they say otherwise: the running one, or beside one that checks
 itself the first of SECONDARIES, so that a suite takes minutes and not an hour."""
+
+NETWORK = "popcorn.rtnl"
+"""It imports all of pyroute2, which takes seconds; what has to do with links needs it."""
 
 
 @dataclass(frozen=True)
@@ -88,20 +99,87 @@ def wait_memory_back(before_kib: int, slack_kib: int, seconds: float = 20) -> No
         time.sleep(2)
 
 
-def ctl(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
+def program(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
     """Run popcornctl as a user would; kernels are of RELEASE if `args` do not say."""
-    if CHECKED:
-        word = {("kernel", "start"): "--kernel", ("image", "build"): "--release"}.get(args[:2])
-        if word and word not in args:
-            args = (*args[:2], word, RELEASE, *args[2:])
     return subprocess.run(
-        ["popcornctl", *args],
+        ["popcornctl", *_of_release(args)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
         env={**os.environ, **env},
     )
+
+
+def ctl(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedProcess[str]:
+    """The same in a fork of this process, which has imported already what popcornctl imports.
+
+    Under emulation that is nearly all that a command takes. test_bad_input.py compares the two.
+    """
+    args = _of_release(args)
+    _import_all()
+    if {"link", "ssh"} & {*args}:
+        importlib.import_module(NETWORK)
+    with contextlib.ExitStack() as files:
+        # Files, as they have room for everything while nobody reads.
+        out, err = (
+            files.enter_context(os.fdopen(os.memfd_create(name), "r+")) for name in ("out", "err")
+        )
+        pid = os.fork()
+        if not pid:
+            _be_program(args, (out.fileno(), err.fileno()), env)
+        pidfd = os.pidfd_open(pid)
+        try:
+            in_time = select.select([pidfd], [], [], timeout)[0]
+        finally:
+            os.close(pidfd)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        for file in (out, err):
+            file.seek(0)
+        done = subprocess.CompletedProcess(["popcornctl", *args], status, out.read(), err.read())
+    if not in_time:
+        raise subprocess.TimeoutExpired(done.args, timeout, done.stdout, done.stderr)
+    return done
+
+
+def _of_release(args: tuple[str, ...]) -> tuple[str, ...]:
+    word = {("kernel", "start"): "--kernel", ("image", "build"): "--release"}.get(args[:2])
+    if CHECKED and word and word not in args:
+        return (*args[:2], word, RELEASE, *args[2:])
+    return args
+
+
+@functools.cache
+def _import_all() -> None:
+    """Here, so that no fork has to do it."""
+    for module in pkgutil.walk_packages(popcorn.__path__, "popcorn."):
+        if module.name not in ("popcorn.cli.__main__", NETWORK):
+            importlib.import_module(module.name)
+
+
+def _be_program(args: tuple[str, ...], outputs: tuple[int, int], env: dict[str, str]) -> NoReturn:
+    """In a fork: run popcornctl's main(), and end."""
+    code = 255
+    try:
+        # What the tests dropped is not this process's to clear away.
+        gc.freeze()
+        for fd, wanted in enumerate((os.open(os.devnull, os.O_RDONLY), *outputs)):
+            os.dup2(wanted, fd)
+        sys.stdin, sys.stdout = os.fdopen(0), os.fdopen(1, "w")
+        sys.stderr = os.fdopen(2, "w", errors="backslashreplace")
+        sys.argv = ["popcornctl", *args]
+        os.environ.update(env)
+        try:
+            code = popcorn.cli.main()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
+    finally:
+        os._exit(code)
 
 
 def ctl_json(*args: str) -> Any:
@@ -158,15 +236,54 @@ def quiet(name: str, detail: str, seconds: float | None) -> None:
     """Progress that nobody looks at."""
 
 
-def release_all(client: Client) -> None:
-    """Kill and give back whatever is there."""
+def release_all(client: Client, but: Container[str] = ()) -> None:
+    """Kill and give back whatever is there, but for the kernels of these names."""
     for kernel in client.kernels():
-        if kernel.state not in RESTING:
-            client.kernel_kill(kernel.id)
-        client.kernel_del(kernel.id)
+        if kernel.name not in but:
+            if kernel.state not in RESTING:
+                client.kernel_kill(kernel.id)
+            client.kernel_del(kernel.id)
 
 
 Starter = Callable[..., Started]
+
+
+class Shared:
+    """Kernels that tests use one after the other, by name: see the fixture `shared`."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, tuple[dict[str, Any], int]] = {}
+
+    def get(self, client: Client, name: str, start: Starter, options: dict[str, Any]) -> Kernel:
+        """The kernel that was started with these options and still runs, or else a new one."""
+        found = {kernel.name: kernel for kernel in client.kernels()}
+        if name in found and self._is_sound(client, found[name], options):
+            return found[name]
+        release_all(client, but=found.keys() - {name})
+        kernel = start(name, **options).kernel
+        self._started[name] = options, kernel.epoch
+        return kernel
+
+    def _is_sound(self, client: Client, kernel: Kernel, options: dict[str, Any]) -> bool:
+        if (options, kernel.epoch) != self._started.get(kernel.name):
+            return False
+        if kernel.state != KernelState.RUNNING:
+            return False
+        node = client.node(kernel.id)
+        if node.state != NodeState.UP or node.shut:
+            return False
+        *_, result = client.ping(kernel.id, 1)
+        return bool(result.n == 1)
+
+    def names(self) -> Container[str]:
+        """Which there are or were."""
+        return self._started
+
+    def check(self, client: Client) -> None:
+        """AssertionError if one has ended other than by being told to."""
+        for kernel in client.kernels():
+            if kernel.name in self._started:
+                assert kernel.state not in (KernelState.CRASHED, KernelState.HUNG), kernel.reason
 
 
 def wait_for(client: Client, name: str, state: KernelState, seconds: float = 30) -> Kernel:

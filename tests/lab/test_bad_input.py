@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from guest import Starter, ctl, look, quiet
+from guest import Starter, ctl, look, program, quiet
 from popcorn import Client
 from popcorn.errors import PopcornError, TimeoutExpiredError
 from popcorn.models import KernelState, MemoryBackend
@@ -24,6 +24,24 @@ def nothing_changes(client: Client) -> Iterator[None]:
     before = look(client)
     yield
     assert look(client) == before
+
+
+@pytest.mark.parametrize(
+    ("args", "status"),
+    [
+        (("kernel", "list"), 0),
+        (("--json", "service", "list"), 0),
+        (("kernel", "show", "nope"), 1),
+        (("kernel", "start", "bad", "--cpus", "two"), 2),
+    ],
+)
+def test_program_does_as_its_fork(args: tuple[str, ...], status: int) -> None:
+    """What the other tests run is what a user runs."""
+    done, same = program(*args), ctl(*args)
+    assert done.returncode == status
+    assert (done.returncode, done.stdout, done.stderr) == (
+        same.returncode, same.stdout, same.stderr,
+    )  # fmt: skip
 
 
 def start_with(**change: str) -> subprocess.CompletedProcess[str]:
@@ -155,7 +173,7 @@ def test_secondary_that_never_joins(client: Client, tmp_path: Path) -> None:
     with pytest.raises(TimeoutExpiredError) as caught:
         start_kernel(
             client,
-            Spec("mute", cpus=(2,), memory_bytes=256 * MIB, initrd=empty, timeout=8),
+            Spec("mute", cpus=(2,), memory_bytes=256 * MIB, initrd=empty, timeout=4),
             progress=quiet,
         )
     assert "kill" in caught.value.hint

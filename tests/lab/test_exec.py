@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from guest import Starter, release_all
+from guest import Starter, ctl
 from popcorn import Client
 from popcorn.console import find_line
 from popcorn.execute import LINES, execute
@@ -21,13 +21,18 @@ from stress import SOAK
 COMMANDS = 1000 if SOAK else 100
 
 
-@pytest.fixture
-def shell(client: Client, start: Starter) -> Iterator[Kernel]:
-    """A kernel whose image has the agent."""
+@pytest.fixture(scope="module", autouse=True)
+def terminals(modules: None) -> Iterator[None]:
+    """The module of the lines; that it can be unloaded shows that none is left open."""
     subprocess.run(["modprobe", "popcorn_tty"], check=True)
-    yield start("web", profile="shell").kernel
-    release_all(client)
+    yield
     subprocess.run(["modprobe", "-r", "popcorn_tty"], check=True)
+
+
+@pytest.fixture
+def shell(shared: Callable[..., Kernel]) -> Kernel:
+    """A kernel whose image has the agent."""
+    return shared("web", profile="shell")
 
 
 def ctl_exec(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
@@ -36,14 +41,41 @@ def ctl_exec(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[byt
     )
 
 
-def test_as_if_it_ran_here(shell: Kernel, client: Client, start: Starter) -> None:
+def processes() -> str:
+    """What runs there."""
+    done = ctl("kernel", "exec", "-n", "web", "--", "ps")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_many_commands(shell: Kernel) -> None:
+    lines = [find_line(shell.id, "web", number, wait=30) for number in LINES]
+
+    def run(*words: str) -> tuple[int, bytes]:
+        out = bytearray()
+        return execute(lines, words, output=out.extend, error=out.extend), bytes(out)
+
+    def number_of_processes() -> int:
+        """But for threads of the kernel."""
+        return sum(not line.startswith(b"[") for line in run("ps", "-o", "args")[1].splitlines())
+
+    before = number_of_processes()
+    for number in range(COMMANDS):
+        assert run("sh", "-c", f"echo {number}; exit {number % 256}") == (
+            number % 256,
+            f"{number}\n".encode(),
+        )
+    assert number_of_processes() == before
+
+
+def test_as_if_it_ran_here(shell: Kernel, client: Client) -> None:
     done = ctl_exec("web", "--", "true")
     assert done.returncode == 0, done.stderr
 
     done = ctl_exec("web", "--", "sh", "-c", "hostname; echo err >&2; exit 7")
     assert (done.returncode, done.stdout, done.stderr) == (7, b"web\n", b"err\n")
 
-    data = os.urandom(1 << 20)
+    data = os.urandom(1 << (20 if SOAK else 18))
     done = ctl_exec("web", "--", "cat", given=data)
     assert (done.returncode, done.stdout == data, done.stderr) == (0, True, b"")
 
@@ -54,26 +86,26 @@ def test_as_if_it_ran_here(shell: Kernel, client: Client, start: Starter) -> Non
     # Two at once, and a signal for one of them.
     sleeper = subprocess.Popen(["popcornctl", "kernel", "exec", "-n", "web", "--", "sleep", "600"])
     deadline = time.monotonic() + 60
-    while b"sleep 600" not in ctl_exec("-n", "web", "--", "ps").stdout:
+    while "sleep 600" not in processes():
         assert time.monotonic() < deadline
     sleeper.send_signal(signal.SIGTERM)
     assert sleeper.wait(60) == 128 + signal.SIGTERM
-    assert b"sleep 600" not in ctl_exec("-n", "web", "--", "ps").stdout
+    assert "sleep 600" not in processes()
 
     # Whoever is killed leaves nothing behind there.
     sleeper = subprocess.Popen(["popcornctl", "kernel", "exec", "-n", "web", "--", "sleep", "601"])
-    while b"sleep 601" not in ctl_exec("-n", "web", "--", "ps").stdout:
+    while "sleep 601" not in processes():
         assert time.monotonic() < deadline + 60
     sleeper.kill()
     sleeper.wait()
-    while b"sleep 601" in ctl_exec("-n", "web", "--", "ps").stdout:
+    while "sleep 601" in processes():
         assert time.monotonic() < deadline + 120
 
     # The kernel goes while a command runs.
     sleeper = subprocess.Popen(
         ["popcornctl", "kernel", "exec", "-n", "web", "--", "sleep", "602"], stderr=subprocess.PIPE
     )
-    while b"sleep 602" not in ctl_exec("-n", "web", "--", "ps").stdout:
+    while "sleep 602" not in processes():
         assert time.monotonic() < deadline + 180
     client.kernel_kill(shell.id)
     _, said = sleeper.communicate(timeout=60)
@@ -81,33 +113,8 @@ def test_as_if_it_ran_here(shell: Kernel, client: Client, start: Starter) -> Non
     assert b"was hung up" in said
 
 
-def test_many_commands(shell: Kernel) -> None:
-    lines = [find_line(shell.id, "web", number, wait=30) for number in LINES]
-
-    def run(*words: str) -> tuple[int, bytes]:
-        out = bytearray()
-        return execute(lines, words, output=out.extend, error=out.extend), bytes(out)
-
-    def processes() -> int:
-        """How many there are, but for threads of the kernel."""
-        return sum(not line.startswith(b"[") for line in run("ps", "-o", "args")[1].splitlines())
-
-    before = processes()
-    for number in range(COMMANDS):
-        assert run("sh", "-c", f"echo {number}; exit {number % 256}") == (
-            number % 256,
-            f"{number}\n".encode(),
-        )
-    assert processes() == before
-
-
 def test_kernel_without_an_agent(client: Client, start: Starter) -> None:
-    subprocess.run(["modprobe", "popcorn_tty"], check=True)
-    try:
-        start("web")
-        done = ctl_exec("web", "--", "true")
-        assert done.returncode == 255
-        assert b"nobody answers on line 7 to 'web'" in done.stderr
-    finally:
-        release_all(client)
-        subprocess.run(["modprobe", "-r", "popcorn_tty"], check=True)
+    start("web")
+    done = ctl_exec("web", "--", "true")
+    assert done.returncode == 255
+    assert b"nobody answers on line 7 to 'web'" in done.stderr

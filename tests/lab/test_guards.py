@@ -11,7 +11,7 @@ import pytest
 
 from guest import Starter, ctl, ctl_json, look
 from popcorn import Client
-from popcorn.models import KernelState, NodeState
+from popcorn.models import Kernel, KernelState, NodeState
 
 ENDS = {
     "sysrq-c": ("echo c >/proc/sysrq-trigger", KernelState.CRASHED),
@@ -25,10 +25,14 @@ WORD = "now we go"
 
 @pytest.mark.parametrize("how", ENDS)
 def test_end_is_caught_told_and_can_be_repeated(
-    client: Client, start: Starter, run_image: Callable[[str], Path], how: str
+    client: Client,
+    start: Starter,
+    shared: Callable[..., Kernel],
+    run_image: Callable[[str], Path],
+    how: str,
 ) -> None:
     command, state = ENDS[how]
-    sibling = start("sibling", cpus=(4,)).kernel
+    sibling = shared("sibling", cpus=(4,))
     before = look(client)
     uptime = float(Path("/proc/uptime").read_text().split()[0])
     image = run_image(f"sleep 3\necho '{WORD}' >/dev/kmsg\n{command}\nsleep 1000\n")

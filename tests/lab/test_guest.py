@@ -64,7 +64,7 @@ def test_modprobe_finds_modules_of_the_running_kernel() -> None:
 
 def test_pyudev_sees_a_cpu_go_and_come() -> None:
     """The daemon is up: its own events, not the kernel's, carry hotplug to pyudev."""
-    pyudev = pytest.importorskip("pyudev")
+    pyudev = pytest.importorskip("pyudev", reason="needs python3-pyudev")
     monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
     monitor.filter_by("cpu")
     monitor.start()
@@ -83,7 +83,7 @@ def test_netlink_and_bpf_libraries_work() -> None:
     with IPRoute() as route:
         states = {link.get_attr("IFLA_IFNAME"): link["flags"] & 1 for link in route.get_links()}
     assert states["lo"] == 1
-    bcc = pytest.importorskip("bcc")
+    bcc = pytest.importorskip("bcc", reason="needs python3-bpfcc")
     assert bcc.BPF.get_kprobe_functions(b"^native_machine_emergency_restart$")
 
 

@@ -4,22 +4,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from guest import Starter, ctl, ctl_json
 from popcorn import Client, KernelRefusedError, LatencyStage
-from popcorn.models import Event
+from popcorn.models import Event, Kernel
 from popcorn.uapi.netlink_gen import PING_SIZE_MAX, Cmd
 
 WEB = 1
 
 
 @pytest.fixture
-def web(start: Starter) -> None:
+def web(shared: Callable[..., Kernel]) -> None:
     """A second kernel, node 1."""
-    start("web")
+    shared("web")
 
 
 def channel_sums(client: Client) -> dict[str, int]:

@@ -15,6 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_pro
 
 from guest import Starter, ctl, ctl_json, wait_for
 from popcorn import Client, KernelState, LatencyStage, NodeState
+from popcorn.models import Kernel
 
 PINGS = 9973
 SIZE = 24
@@ -54,9 +55,9 @@ def written(directory: Path) -> Values:
 
 @pytest.mark.parametrize("look", [printed, written])
 def test_every_message_is_counted_once(
-    client: Client, start: Starter, tmp_path: Path, look: Callable[[Path], Values]
+    shared: Callable[..., Kernel], tmp_path: Path, look: Callable[[Path], Values]
 ) -> None:
-    start("web")
+    shared("web")
     before = look(tmp_path)
     result = ctl_json("ping", "web", "-c", str(PINGS), "-s", str(SIZE))
     assert (result["n"], result["lost"]) == (PINGS, 0)
@@ -84,9 +85,9 @@ def test_every_message_is_counted_once(
 
 
 def test_metrics_are_what_the_other_commands_show(
-    client: Client, start: Starter, tmp_path: Path
+    client: Client, shared: Callable[..., Kernel], tmp_path: Path
 ) -> None:
-    start("web")
+    shared("web")
     *_, result = client.ping(1, 100)
     assert result.n == 100
     # Counters only grow, and a doorbell may come at any time: one look before and one after.

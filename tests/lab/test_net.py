@@ -19,6 +19,7 @@ import pytest
 
 from guest import Starter, ctl, ctl_json, free_kib, wait_memory_back
 from popcorn import Client
+from popcorn.models import Kernel
 from stress import SOAK
 
 LINK = "popcorn0"
@@ -51,30 +52,42 @@ def make_link() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def is_there() -> bool:
+    return Path(f"/sys/class/net/{LINK}").exists()
+
+
 @pytest.fixture(scope="module", autouse=True)
-def no_module_afterwards() -> Iterator[None]:
+def no_module_afterwards(modules: None) -> Iterator[None]:
     """The module goes again, which proves that nothing of it is in use."""
     yield
+    if is_there():
+        assert ctl("link", "del", LINK, "--force").returncode == 0
     subprocess.run(["modprobe", "-r", "popcorn_net"], check=True)
 
 
 @pytest.fixture
-def link(client: Client) -> Iterator[None]:
-    """This kernel has its link."""
-    make_link()
-    yield
-    assert ctl("link", "del", LINK, "--force").returncode == 0
+def link(client: Client) -> None:
+    """This kernel has its link, which the test before may have left."""
+    if not is_there():
+        make_link()
+
+
+@pytest.fixture
+def no_link(client: Client) -> None:
+    """This kernel has none."""
+    if is_there():
+        assert ctl("link", "del", LINK, "--force").returncode == 0
 
 
 @pytest.fixture
 def pair(
-    link: None, start: Starter, run_image: Callable[[str], Path], client: Client
-) -> Iterator[tuple[Callable[[], str], Callable[..., str]]]:
-    """A second kernel on the link: (start it again, run a command in it)."""
+    link: None, shared: Callable[..., Kernel], run_image: Callable[[str], Path], client: Client
+) -> tuple[Callable[[], str], Callable[..., str]]:
+    """A second kernel on the link: (start it if it does not run, run a command in it)."""
     image = run_image(net.SERVE)
 
     def again() -> str:
-        start("web", initrd=image, memory_mib=384)
+        shared("web", initrd=image, memory_mib=384)
         node = client.node("web").id
         net.wait_for_shell(address_of(node))
         return address_of(node)
@@ -83,7 +96,7 @@ def pair(
         return net.remote(address_of(1), text, timeout)
 
     again()
-    yield again, command
+    return again, command
 
 
 def test_out_of_the_box(pair: Any) -> None:
@@ -132,6 +145,14 @@ def test_mtu(pair: Any) -> None:
         assert net.answers(address_of(1), None, "-s", size, "-M", "do")
         assert not net.answers(address_of(1), None, "-s", str(int(size) + 1), "-M", "do")
     assert net.lost(LINK) == {}
+
+
+def test_down_and_up(pair: Any) -> None:
+    assert ctl("link", "set", LINK, "--down").returncode == 0
+    assert here()["state"] == "down"
+    assert ctl("link", "set", LINK, "--up").returncode == 0
+    net.wait_until("the peer is back", lambda: here()["state"] == "up")
+    assert net.answers(address_of(1))
 
 
 def end_in_traffic(other: Callable[..., str], client: Client, end: str) -> float:
@@ -187,15 +208,7 @@ def test_ends_in_traffic(pair: Any, client: Client) -> None:
     wait_memory_back(available, SLACK_KIB)
 
 
-def test_down_and_up(pair: Any) -> None:
-    assert ctl("link", "set", LINK, "--down").returncode == 0
-    assert here()["state"] == "down"
-    assert ctl("link", "set", LINK, "--up").returncode == 0
-    net.wait_until("the peer is back", lambda: here()["state"] == "up")
-    assert net.answers(address_of(1))
-
-
-def test_addresses_of_ones_own(client: Client, start: Starter) -> None:
+def test_addresses_of_ones_own(no_link: None, start: Starter) -> None:
     done = ctl("link", "add", "net7", "--address", "192.168.77.1/24", "--mtu", "9000")
     assert done.returncode == 0, done.stderr
     try:
@@ -254,7 +267,7 @@ def test_link_in_use_is_not_deleted(link: None) -> None:
     make_link()
 
 
-def test_no_link_without_a_fabric(client: Client) -> None:
+def test_no_link_without_a_fabric(no_link: None) -> None:
     net.sh("modprobe", "popcorn_net")
     net.sh("modprobe", "-r", "popcorn_host")
     try:
@@ -266,7 +279,9 @@ def test_no_link_without_a_fabric(client: Client) -> None:
         net.sh("modprobe", "popcorn_host")
 
 
-def test_uplink_by_nat(client: Client, start: Starter, run_image: Callable[[str], Path]) -> None:
+def test_uplink_by_nat(
+    no_link: None, client: Client, start: Starter, run_image: Callable[[str], Path]
+) -> None:
     """Out of the other kernel to a server that knows nothing of the link's subnet."""
     forward = Path("/proc/sys/net/ipv4/ip_forward")
     before = forward.read_text()
@@ -297,7 +312,7 @@ def test_uplink_by_nat(client: Client, start: Starter, run_image: Callable[[str]
     assert "popcorn" not in net.sh("nft", "list", "tables")
 
 
-def test_uplink_by_a_bridge(client: Client) -> None:
+def test_uplink_by_a_bridge(no_link: None) -> None:
     done = ctl("link", "add", "--uplink", "bridge:br9")
     assert (done.returncode, "there is no bridge 'br9'" in done.stderr) == (1, True)
     net.sh("ip", "link", "add", "br9", "type", "bridge")
@@ -311,9 +326,7 @@ def test_uplink_by_a_bridge(client: Client) -> None:
         net.sh("ip", "link", "del", "br9")
 
 
-def test_ssh(
-    link: None, client: Client, start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ssh(link: None, start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Profile shell lets in who made it, with his key and in no other way."""
     home = tmp_path / "home"
     key = home / ".ssh" / "id_ed25519"
@@ -327,8 +340,8 @@ def test_ssh(
     def into(*command: str) -> subprocess.CompletedProcess[str]:
         return ctl("kernel", "ssh", "--identity", str(key), "web", *command, timeout=60)
 
-    net.wait_until("a login", lambda: into("true").returncode == 0, 60)
-    assert into("cat", "/proc/sys/kernel/hostname").stdout.strip() == "web"
+    hostname = "cat", "/proc/sys/kernel/hostname"
+    net.wait_until("a login", lambda: into(*hostname).stdout.strip() == "web", 60)
     assert into("exit", "7").returncode == 7
     stranger = tmp_path / "stranger"
     net.sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(stranger))
@@ -337,13 +350,14 @@ def test_ssh(
     assert done.returncode == 255, (done.stdout, done.stderr)
     # A file of some size there and back again, checked on both sides.
     file = tmp_path / "file"
-    there = net.random_file(file, MIB)
+    there = net.random_file(file, MIB if SOAK else 4)
     with file.open("rb") as content:
-        subprocess.run(
-            ["popcornctl", "kernel", "ssh", "--identity", str(key), "web", "cat >/tmp/file"],
-            stdin=content, check=True, timeout=120,
+        sent = subprocess.run(
+            ["popcornctl", "kernel", "ssh", "--identity", str(key), "web",
+             "cat >/tmp/file; sha256sum /tmp/file"],
+            stdin=content, capture_output=True, text=True, check=True, timeout=120,
         )  # fmt: skip
-    assert into("sha256sum /tmp/file").stdout.split()[0] == there
+    assert sent.stdout.split()[0] == there
     back = subprocess.run(
         ["popcornctl", "kernel", "ssh", "--identity", str(key), "web", "cat /tmp/file"],
         capture_output=True, check=True, timeout=120,

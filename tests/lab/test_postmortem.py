@@ -17,7 +17,7 @@ from guest import Starter, ctl, ctl_json, is_zero, look, memory_of
 from popcorn import Client
 from popcorn.device import HostDevice
 from popcorn.errors import BusyError, TimeoutExpiredError
-from popcorn.models import KernelState
+from popcorn.models import Kernel, KernelState
 
 WORD = "a word that only the first life says"
 NOTE = b"VMCOREINFO\0\0OSRELEASE="
@@ -67,13 +67,15 @@ def test_a_kernel_that_hangs_before_there_is_a_note(
     client: Client, start: Starter, tmp_path: Path
 ) -> None:
     with pytest.raises(TimeoutExpiredError):
-        start("mute", append=HANGS_EARLY, timeout=12)
+        start("mute", append=HANGS_EARLY, timeout=5)
+    deadline = time.monotonic() + 60
+    while "Calibrating delay loop" not in (alive := ctl("kernel", "dmesg", "mute").stdout):
+        assert time.monotonic() < deadline, alive
     kernel = client.kernel("mute")
     with memory_of(kernel) as memory:
         assert notes_in(memory) == 0
     shown = ctl_json("kernel", "dmesg", "mute")
     assert (shown["state"], shown["release"], shown["problems"]) == ("starting", "", [])
-    alive = ctl("kernel", "dmesg", "mute").stdout
     assert alive.startswith("[    0.000000] Linux version ")
     assert HANGS_EARLY in alive
     assert "Calibrating delay loop" in alive.splitlines()[-1]
@@ -141,8 +143,8 @@ def test_follow_a_panic(
     assert out == ctl("kernel", "dmesg", "web").stdout
 
 
-def test_a_disk_that_is_full(client: Client, start: Starter, tmp_path: Path) -> None:
-    start("web", cpus=(2, 3))
+def test_a_disk_that_is_full(client: Client, shared: Callable[..., Kernel], tmp_path: Path) -> None:
+    shared("web", cpus=(2, 3))
     before = look(client)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", tmp_path], check=True)
     try:
@@ -158,8 +160,10 @@ def test_a_disk_that_is_full(client: Client, start: Starter, tmp_path: Path) -> 
     assert ctl_json("ping", "web", "-c", "100")["n"] == 100
 
 
-def test_dump_of_a_live_kernel(client: Client, start: Starter, tmp_path: Path) -> None:
-    start("web", cpus=(2, 3))
+def test_dump_of_a_live_kernel(
+    client: Client, shared: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    shared("web", cpus=(2, 3))
     core, packed = tmp_path / "web.core", tmp_path / "web.core.zst"
     done = ctl("kernel", "dump", "web", "-o", str(core))
     assert done.returncode == 0, done.stderr
@@ -174,6 +178,31 @@ def test_dump_of_a_live_kernel(client: Client, start: Starter, tmp_path: Path) -
     assert packed.stat().st_size < core.stat().st_blocks * 512
     subprocess.run(["zstd", "-q", "-t", packed], check=True)
     assert ctl_json("ping", "web", "-c", "100")["n"] == 100
+
+
+def test_not_root(shared: Callable[..., Kernel], tmp_path: Path) -> None:
+    shared("web", cpus=(2, 3))
+    tmp_path.chmod(0o777)
+    for words in (("dmesg", "web"), ("dump", "web", "-o", str(tmp_path / "web.core"))):
+        done = subprocess.run(
+            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
+             "popcornctl", "kernel", *words],
+            capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert "hint: run it as root" in done.stderr
+
+
+def test_many_readers_at_once(shared: Callable[..., Kernel]) -> None:
+    shared("web", cpus=(2, 3))
+    readers = [
+        subprocess.Popen(["popcornctl", "kernel", "dmesg", "web"], stdout=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    assert len({reader.communicate(timeout=60)[0] for reader in readers}) == 1
+    time.sleep(0.1)
+    assert ctl("kernel", "stop", "web").returncode == 0
 
 
 # the device
@@ -243,28 +272,3 @@ def test_reading_a_region_pins_it_only_when_asked(client: Client, start: Starter
         client.kernel_del(kernel.id)
         with pytest.raises(Exception, match="cannot read the memory"):
             memory.read(kernel.memory_start, 4096)
-
-
-def test_not_root(client: Client, start: Starter, tmp_path: Path) -> None:
-    start("web")
-    tmp_path.chmod(0o777)
-    for words in (("dmesg", "web"), ("dump", "web", "-o", str(tmp_path / "web.core"))):
-        done = subprocess.run(
-            ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups",
-             "popcornctl", "kernel", *words],
-            capture_output=True,
-            text=True,
-        )  # fmt: skip
-        assert done.returncode == 1
-        assert "hint: run it as root" in done.stderr
-
-
-def test_many_readers_at_once(client: Client, start: Starter) -> None:
-    start("web")
-    readers = [
-        subprocess.Popen(["popcornctl", "kernel", "dmesg", "web"], stdout=subprocess.PIPE)
-        for _ in range(4)
-    ]
-    assert len({reader.communicate(timeout=60)[0] for reader in readers}) == 1
-    time.sleep(0.1)
-    assert ctl("kernel", "stop", "web").returncode == 0

@@ -32,14 +32,15 @@ def module() -> Iterator[Stress]:
         yield module
 
 
-@pytest.fixture
-def image(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An initramfs with the module that crashes and hangs, whose kernel tells its boot id."""
-    script = tmp_path / "run.sh"
+    directory = tmp_path_factory.mktemp("image")
+    script = directory / "run.sh"
     script.write_text(
         "#!/bin/sh\necho boot-id=$(cat /proc/sys/kernel/random/boot_id)= >/dev/kmsg\n"
     )
-    return stress.build_image(tmp_path / "stress.img", run=script)
+    return stress.build_image(directory / "stress.img", run=script)
 
 
 def crash(module: Stress, node: int, how: int = 0) -> None:

@@ -18,19 +18,20 @@ from guest import (
     free_kib,
     look,
     memory_of,
+    program,
     static_key,
     wait_memory_back,
 )
 from popcorn import Client
 from popcorn.errors import BusyError
-from popcorn.models import KernelState
+from popcorn.models import Kernel, KernelState
 
 SLACK_KIB = 4 * 1024
 
 
 def test_start_ping_stop_from_the_command_line(client: Client) -> None:
     before, free_before = look(client), free_kib()
-    done = ctl("kernel", "start", "web", "--cpus", "2-3", "--memory", "256M")
+    done = program("kernel", "start", "web", "--cpus", "2-3", "--memory", "256M")
     assert done.returncode == 0, done.stderr
 
     kernel = ctl_json("kernel", "show", "web")
@@ -48,21 +49,10 @@ def test_start_ping_stop_from_the_command_line(client: Client) -> None:
     assert 0 < result["min"] <= result["median"] <= result["p99"] <= result["max"]
     assert sum(row["count"] for row in result["histogram"]) == 1000
 
-    done = ctl("kernel", "stop", "web")
+    done = program("kernel", "stop", "web")
     assert done.returncode == 0, done.stderr
     assert look(client) == before
     wait_memory_back(free_before, SLACK_KIB)
-
-
-def test_leased_things_are_out_of_reach_and_named(client: Client, start: Starter) -> None:
-    kernel = start("web", cpus=(3,)).kernel
-    with pytest.raises(OSError):
-        Path("/sys/devices/system/cpu/cpu3/online").write_text("1")
-    iomem = Path("/proc/iomem").read_text()
-    end = kernel.memory_start + kernel.memory_size - 1
-    assert re.search(rf"^ *0*{kernel.memory_start:x}-0*{end:x} : .*web", iomem, re.M), iomem
-    assert re.search(rf"^ *0*{kernel.slice_start:x}-", iomem, re.M)
-    assert "opcorn fabric" in iomem
 
 
 def test_broadcasts_of_the_primary_leave_the_secondary_out(client: Client, start: Starter) -> None:
@@ -73,14 +63,6 @@ def test_broadcasts_of_the_primary_leave_the_secondary_out(client: Client, start
     client.kernel_kill(1)
     client.kernel_del(1)
     assert static_key("apic_use_ipi_shorthand")
-
-
-def test_kaslr_is_on_in_the_secondary(client: Client, start: Starter) -> None:
-    kernel = start("web").kernel
-    with memory_of(kernel) as memory:
-        found = re.search(rb"VMCOREINFO\0.*?KERNELOFFSET=([0-9a-f]+)\n", memory, re.S)
-        assert found is not None
-        assert int(found[1], 16) != 0
 
 
 def test_clock_of_the_secondary_is_the_primarys(
@@ -114,9 +96,30 @@ def test_node_events_reach_a_reader(client: Client, start: Starter) -> None:
     ]
 
 
-def test_running_kernel_is_not_started_again_nor_deleted(client: Client, start: Starter) -> None:
-    kernel = start("web").kernel
-    done = ctl("kernel", "start", "web", "--cpus", "3", "--memory", "256M")
+def test_leased_things_are_out_of_reach_and_named(shared: Callable[..., Kernel]) -> None:
+    kernel = shared("web", cpus=(3,))
+    with pytest.raises(OSError):
+        Path("/sys/devices/system/cpu/cpu3/online").write_text("1")
+    iomem = Path("/proc/iomem").read_text()
+    end = kernel.memory_start + kernel.memory_size - 1
+    assert re.search(rf"^ *0*{kernel.memory_start:x}-0*{end:x} : .*web", iomem, re.M), iomem
+    assert re.search(rf"^ *0*{kernel.slice_start:x}-", iomem, re.M)
+    assert "opcorn fabric" in iomem
+
+
+def test_kaslr_is_on_in_the_secondary(shared: Callable[..., Kernel]) -> None:
+    kernel = shared("web", cpus=(3,))
+    with memory_of(kernel) as memory:
+        found = re.search(rb"VMCOREINFO\0.*?KERNELOFFSET=([0-9a-f]+)\n", memory, re.S)
+        assert found is not None
+        assert int(found[1], 16) != 0
+
+
+def test_running_kernel_is_not_started_again_nor_deleted(
+    client: Client, shared: Callable[..., Kernel]
+) -> None:
+    kernel = shared("web", cpus=(3,))
+    done = ctl("kernel", "start", "web", "--cpus", "2", "--memory", "256M")
     assert done.returncode == 1
     assert "web" in done.stderr
     with pytest.raises(BusyError):

@@ -17,6 +17,7 @@ import pytest
 import stress
 from guest import Starter
 from popcorn import Client
+from popcorn.models import Kernel
 from stress import AGAIN, BATCH, CALL, SOAK, WAIT, Reports, Stress, mask
 
 PRIMARY, WEB = 0, 1
@@ -130,11 +131,19 @@ def wait_until(what: Callable[[], bool], client: Client, seconds: float = 30) ->
 # Doorbells, by count.
 
 
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return stress.build_image(tmp_path_factory.mktemp("image") / "web.img")
+
+
 @pytest.fixture
-def web(client: Client, start: Starter, module: Stress, tmp_path: Path) -> Stress:
-    """A secondary that is idle."""
-    start("web", cpus=(2, 3), initrd=stress.build_image(tmp_path / "web.img"))
+def web(shared: Callable[..., Kernel], module: Stress, image: Path) -> Stress:
+    """A secondary that is idle, and has counted nothing yet."""
+    shared("web", cpus=(2, 3), initrd=image)
     module.wait_up((PRIMARY, WEB))
+    # Here the module is new.
+    module.reset(mask(WEB))
+    module.ask(mask(WEB))
     return module
 
 

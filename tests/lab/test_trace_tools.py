@@ -135,6 +135,13 @@ def test_latency_by_cpu_counts_exactly(seen: dict[str, Any]) -> None:
     whole = [row for row in found["rows"] if row["name"] == "queued-delivered"]
     assert sum(row["count"] for row in whole) == PINGS
     assert {row["cpu"] for row in whole} <= HERE
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    assert stages.keys() >= {
+        "queued-doorbell", "doorbell-interrupt", "interrupt-poll", "poll-delivered",
+    }  # fmt: skip
+    for stage in stages.values():
+        assert sum(row["count"] for row in stage["histogram"]) == stage["count"] <= PINGS
+    assert stages["queued-delivered"]["count"] == PINGS
 
 
 def test_the_fabric_counts_as_the_channels_do(seen: dict[str, Any]) -> None:

@@ -61,22 +61,22 @@ def vsock(modules: None) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def shared(modules: None, image: Path) -> Iterator[list[int]]:
+def known(modules: None, image: Path) -> Iterator[list[int]]:
     """What `cid` knows: the CID, once there is one."""
-    known: list[int] = []
-    yield known
+    found: list[int] = []
+    yield found
     with Client() as client:
         release_all(client)
 
 
 @pytest.fixture
-def cid(shared: list[int], image: Path) -> int:
+def cid(known: list[int], image: Path) -> int:
     """The CID of a kernel whose services are there: one for all tests, anew if one ended it."""
     with Client() as client:
         if not any(kernel.name == "web" for kernel in client.kernels()):
             release_all(client)
-            shared[:] = [start_peer(client, image)]
-    return shared[0]
+            known[:] = [start_peer(client, image)]
+    return known[0]
 
 
 def failing(what: Callable[[], object]) -> int:
