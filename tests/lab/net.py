@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -142,6 +143,29 @@ def random_file(path: Path, mib: int) -> str:
             file.write(block)
             digest.update(block)
     return digest.hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Of a file, however long."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pack(directory: Path, program: str) -> Path:
+    """An archive, to be unpacked at the top of another kernel's image, of a program of this system
+    and its libraries."""
+    path = sh("sh", "-c", f"command -v {program}").strip()
+    libraries = re.findall(r"(/\S+) \(0x", sh("ldd", path))
+    archive = directory / f"{program}.tar"
+    sh("tar", "-C", "/", "-chf", str(archive), *(name[1:] for name in (path, *libraries)))
+    return archive
+
+
+def deliver(there: str, here: str, directory: Path, program: str) -> None:
+    """Put it into the kernel at an address, which runs SERVE; `here` is this one's address."""
+    archive = pack(directory, program)
+    with web_server(directory, here, 8000):
+        remote(there, f"wget -q -O - http://{here}:8000/{archive.name} | tar x -C /", 120)
 
 
 def link_of(namespace: str, interface: str) -> dict[str, Any]:
