@@ -69,6 +69,12 @@ static inline void vm_flags_clear(struct vm_area_struct *vma, vm_flags_t flags)
 #endif
 
 /*
+ * Consoles that need no console_lock, with a thread of their own and safe from anywhere, are complete since
+ * 13189fa73a97 ("printk: nbcon: Rely on kthreads for normal operation", v6.12).
+ */
+#define PCN_COMPAT_NBCON	(LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0))
+
+/*
  * An interface says what XDP it can do since d3d854fd6a1d ("netdev-genl: create a simple family for netdev
  * stuff", v6.3).
  */

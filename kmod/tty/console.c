@@ -28,18 +28,11 @@ static void pcn_tty_console_put(const char *data, u32 len)
 	pcn_tty_ring_put(&pcn_console_ring, data, len);
 }
 
-static void pcn_tty_console_write(struct console *console, const char *text, unsigned int len)
+/* Under the lock. Lines end as terminals want it. */
+static void pcn_tty_console_print(const char *text, unsigned int len)
 {
-	unsigned long flags;
 	unsigned int i, from = 0;
 
-	/* A CPU that was stopped in a panic may hold it. */
-	if (oops_in_progress) {
-		if (!raw_spin_trylock_irqsave(&pcn_console_lock, flags))
-			return;
-	} else {
-		raw_spin_lock_irqsave(&pcn_console_lock, flags);
-	}
 	for (i = 0; i < len; i++) {
 		if (text[i] != '\n')
 			continue;
@@ -48,9 +41,61 @@ static void pcn_tty_console_write(struct console *console, const char *text, uns
 		from = i + 1;
 	}
 	pcn_tty_console_put(text + from, len - from);
+}
+
+/*
+ * @anywhere: the lock may be held by what was interrupted, or by a CPU that was stopped in a panic; what is
+ * printed then is left out here, and is in the log.
+ */
+static void pcn_tty_console_take(const char *text, unsigned int len, bool anywhere)
+{
+	unsigned long flags;
+
+	if (!anywhere)
+		raw_spin_lock_irqsave(&pcn_console_lock, flags);
+	else if (!raw_spin_trylock_irqsave(&pcn_console_lock, flags))
+		return;
+	pcn_tty_console_print(text, len);
 	raw_spin_unlock_irqrestore(&pcn_console_lock, flags);
 	irq_work_queue(&pcn_console_work);
 }
+
+#if PCN_COMPAT_NBCON
+/* Keeps the thread from its writing; nothing else does anything to this console. */
+static DEFINE_SPINLOCK(pcn_console_device);
+
+/* From any context, while printk must not wait for the console's thread: an oops, a panic, the boot. */
+static void pcn_tty_console_write_atomic(struct console *console, struct nbcon_write_context *context)
+{
+	if (!nbcon_enter_unsafe(context))
+		return; /* another one took over and prints it */
+	pcn_tty_console_take(context->outbuf, context->len, true);
+	nbcon_exit_unsafe(context);
+}
+
+static void pcn_tty_console_write_thread(struct console *console, struct nbcon_write_context *context)
+{
+	if (!nbcon_enter_unsafe(context))
+		return;
+	pcn_tty_console_take(context->outbuf, context->len, false);
+	nbcon_exit_unsafe(context);
+}
+
+static void pcn_tty_console_lock(struct console *console, unsigned long *flags)
+{
+	spin_lock_irqsave(&pcn_console_device, *flags);
+}
+
+static void pcn_tty_console_unlock(struct console *console, unsigned long flags)
+{
+	spin_unlock_irqrestore(&pcn_console_device, flags);
+}
+#else
+static void pcn_tty_console_write(struct console *console, const char *text, unsigned int len)
+{
+	pcn_tty_console_take(text, len, oops_in_progress);
+}
+#endif
 
 static void pcn_tty_console_send(struct irq_work *work)
 {
@@ -78,10 +123,18 @@ static int pcn_tty_console_setup(struct console *console, char *options)
 
 static struct console pcn_console = {
 	.name = "ttyPCN",
+#if PCN_COMPAT_NBCON
+	.write_atomic = pcn_tty_console_write_atomic,
+	.write_thread = pcn_tty_console_write_thread,
+	.device_lock = pcn_tty_console_lock,
+	.device_unlock = pcn_tty_console_unlock,
+	.flags = CON_PRINTBUFFER | CON_NBCON,
+#else
 	.write = pcn_tty_console_write,
+	.flags = CON_PRINTBUFFER,
+#endif
 	.device = pcn_tty_console_device,
 	.setup = pcn_tty_console_setup,
-	.flags = CON_PRINTBUFFER,
 	.index = -1,
 };
 
