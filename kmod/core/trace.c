@@ -3,3 +3,6 @@
 #include "trace.h"
 
 EXPORT_TRACEPOINT_SYMBOL_GPL(popcorn_kernel_stage);
+EXPORT_TRACEPOINT_SYMBOL_GPL(popcorn_net_transmit);
+EXPORT_TRACEPOINT_SYMBOL_GPL(popcorn_net_receive);
+EXPORT_TRACEPOINT_SYMBOL_GPL(popcorn_net_drop);

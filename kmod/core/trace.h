@@ -261,6 +261,94 @@ TRACE_EVENT(popcorn_kernel_stage,
 	TP_printk("kernel=%u stage=%u tsc=%llu", __entry->kernel, __entry->stage, __entry->tsc)
 );
 
+/*
+ * Those of links (kmod/net) are here as well, so that they can be traced from before that module is loaded. An
+ * ifindex is of a network namespace; the node that a link belongs to is one for each link.
+ */
+TRACE_EVENT(popcorn_net_transmit,
+	TP_PROTO(u32 ifindex, u32 src, u32 dst, u32 queue, u32 len, u32 gso_size, u32 gso_segs, bool first,
+		 u64 tsc),
+	TP_ARGS(ifindex, src, dst, queue, len, gso_size, gso_segs, first, tsc),
+	TP_STRUCT__entry(
+		__field(u32, ifindex)
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u32, len)
+		__field(u32, gso_size)
+		__field(u32, gso_segs)
+		__field(bool, first)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->ifindex = ifindex;
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->len = len;
+		__entry->gso_size = gso_size;
+		__entry->gso_segs = gso_segs;
+		__entry->first = first;
+		__entry->tsc = tsc;
+	),
+	TP_printk("ifindex=%u src=%u dst=%u queue=%u len=%u gso_size=%u gso_segs=%u first=%d tsc=%llu",
+		  __entry->ifindex, __entry->src, __entry->dst, __entry->queue, __entry->len,
+		  __entry->gso_size, __entry->gso_segs, __entry->first, __entry->tsc)
+);
+
+TRACE_EVENT(popcorn_net_receive,
+	TP_PROTO(u32 ifindex, u32 src, u32 dst, u32 queue, u32 len, u64 queued, u64 tsc),
+	TP_ARGS(ifindex, src, dst, queue, len, queued, tsc),
+	TP_STRUCT__entry(
+		__field(u32, ifindex)
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, queue)
+		__field(u32, len)
+		__field(u64, queued)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->ifindex = ifindex;
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->queue = queue;
+		__entry->len = len;
+		__entry->queued = queued;
+		__entry->tsc = tsc;
+	),
+	TP_printk("ifindex=%u src=%u dst=%u queue=%u len=%u queued=%llu tsc=%llu", __entry->ifindex,
+		  __entry->src, __entry->dst, __entry->queue, __entry->len, __entry->queued, __entry->tsc)
+);
+
+TRACE_EVENT(popcorn_net_drop,
+	TP_PROTO(u32 ifindex, u32 node, u32 peer, u32 queue, bool rx, u32 reason, u32 len, u64 tsc),
+	TP_ARGS(ifindex, node, peer, queue, rx, reason, len, tsc),
+	TP_STRUCT__entry(
+		__field(u32, ifindex)
+		__field(u32, node)
+		__field(u32, peer)
+		__field(u32, queue)
+		__field(bool, rx)
+		__field(u32, reason)
+		__field(u32, len)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->ifindex = ifindex;
+		__entry->node = node;
+		__entry->peer = peer;
+		__entry->queue = queue;
+		__entry->rx = rx;
+		__entry->reason = reason;
+		__entry->len = len;
+		__entry->tsc = tsc;
+	),
+	TP_printk("ifindex=%u node=%u peer=%d queue=%u rx=%d reason=%u len=%u tsc=%llu", __entry->ifindex,
+		  __entry->node, (int)__entry->peer, __entry->queue, __entry->rx, __entry->reason,
+		  __entry->len, __entry->tsc)
+);
+
 #endif
 
 #undef TRACE_INCLUDE_PATH

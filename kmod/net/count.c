@@ -3,6 +3,7 @@
 
 #include "count.h"
 #include "link.h"
+#include "trace.h"
 
 #define PCN_COUNT_NAME(name, kind)	#name,
 const char pcn_count_names[PCN_COUNT_NR][32] = {
@@ -20,6 +21,11 @@ static const u8 pcn_count_kinds[PCN_COUNT_NR] = {
 	PCN_COUNTS(PCN_COUNT_KIND)
 };
 
+static bool pcn_count_is_rx(enum pcn_count what)
+{
+	return !strncmp(pcn_count_names[what], "rx_", 3);
+}
+
 /**
  * pcn_count_add() - count
  * @link: where
@@ -35,6 +41,24 @@ void pcn_count_add(struct pcn_link *link, enum pcn_count what, u64 nr)
 	u64_stats_update_begin(&counts->syncp);
 	u64_stats_add(&counts->value[what], nr);
 	u64_stats_update_end(&counts->syncp);
+}
+
+/**
+ * pcn_count_drop() - count something that ends here, and trace it
+ * @link: where
+ * @reason: which
+ * @queue: the link's
+ * @peer: node that it came from or was for, or PCN_COUNT_NO_PEER
+ * @len: its bytes
+ *
+ * With bottom halves disabled.
+ */
+void pcn_count_drop(struct pcn_link *link, enum pcn_count reason, u32 queue, u32 peer, u32 len)
+{
+	pcn_count_add(link, reason, 1);
+	if (trace_popcorn_net_drop_enabled())
+		trace_popcorn_net_drop(link->dev->ifindex, link->node, peer, queue, pcn_count_is_rx(reason), reason,
+				       len, rdtsc());
 }
 
 /**
@@ -98,7 +122,7 @@ void pcn_count_sum(const struct pcn_link *link, struct rtnl_link_stats64 *sum)
 	sum->tx_carrier_errors = values[PCN_COUNT_tx_no_peer] + values[PCN_COUNT_tx_peer_gone];
 	sum->rx_length_errors = values[PCN_COUNT_rx_bad_length] + values[PCN_COUNT_rx_too_long];
 	for (i = 0; i < PCN_COUNT_NR; i++) {
-		bool rx = !strncmp(pcn_count_names[i], "rx_", 3);
+		bool rx = pcn_count_is_rx(i);
 
 		if (pcn_count_kinds[i] == PCN_COUNT_KIND_BAD)
 			sum->rx_errors += values[i];

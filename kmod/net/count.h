@@ -10,7 +10,8 @@ struct pcn_link;
 
 /*
  * What a link counts; X(name, how it counts). Those marked DROP are frames that got lost, each with its
- * reason; ethtool -S shows all of them under their names.
+ * reason; ethtool -S shows all of them under their names. New ones go to the end: their numbers are the
+ * reasons of the tracepoint popcorn_net_drop (docs/tracepoints.md).
  */
 #define PCN_COUNTS(X) \
 	X(rx_packets, OK)	/* delivered to this kernel */ \
@@ -47,6 +48,8 @@ enum pcn_count {
 	PCN_COUNT_NR,
 };
 
+#define PCN_COUNT_NO_PEER	U32_MAX		/* it was for nobody in particular */
+
 /**
  * struct pcn_counts - a link's counters, one set for each CPU
  * @syncp: for readers on 32-bit machines
@@ -60,6 +63,7 @@ struct pcn_counts {
 extern const char pcn_count_names[PCN_COUNT_NR][32];
 
 void pcn_count_add(struct pcn_link *link, enum pcn_count what, u64 nr);
+void pcn_count_drop(struct pcn_link *link, enum pcn_count reason, u32 queue, u32 peer, u32 len);
 void pcn_count_frame(struct pcn_link *link, enum pcn_count packets, enum pcn_count bytes, u64 len);
 void pcn_count_read(const struct pcn_link *link, u64 values[PCN_COUNT_NR]);
 void pcn_count_sum(const struct pcn_link *link, struct rtnl_link_stats64 *sum);

@@ -12,6 +12,7 @@
 #include "link.h"
 #include "receive.h"
 #include "table.h"
+#include "trace.h"
 #include "wire.h"
 #include "xdp.h"
 
@@ -106,6 +107,17 @@ static bool pcn_receive_too_long(const struct pcn_link *link, const struct sk_bu
 	return skb->len > room && !skb_is_gso(skb);
 }
 
+/**
+ * pcn_receive_drop() - a frame that came ends here
+ * @link: the link
+ * @msg: that it came in
+ * @reason: the counter that has it
+ */
+void pcn_receive_drop(struct pcn_link *link, const struct pcn_msg *msg, enum pcn_count reason)
+{
+	pcn_count_drop(link, reason, msg->queue, msg->src, msg->body_len);
+}
+
 static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 {
 	struct bpf_prog *program = rcu_dereference(link->program);
@@ -115,15 +127,15 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 	u32 len;
 
 	if (msg->body_len < ETH_HLEN || msg->body_len > PCN_NET_FRAME_MAX) {
-		pcn_count_add(link, PCN_COUNT_rx_bad_length, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_bad_length);
 		return;
 	}
 	/* What the sender makes of it afterwards is the same to us: the kernel looks at the copy again. */
 	memcpy(header, msg->body, sizeof(header));
 	pcn_table_learn(link, msg->src, header + ETH_ALEN);
 	if (!pcn_receive_wanted(link, header)) {
-		pcn_count_add(link, is_multicast_ether_addr(header) ? PCN_COUNT_rx_filtered_group : PCN_COUNT_rx_filtered,
-			      1);
+		pcn_receive_drop(link, msg, is_multicast_ether_addr(header) ? PCN_COUNT_rx_filtered_group :
+									      PCN_COUNT_rx_filtered);
 		return;
 	}
 	memcpy(&frame, msg->data, sizeof(frame));
@@ -135,7 +147,7 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 	} else {
 		skb = pcn_receive_copy(link, msg);
 		if (unlikely(!skb)) {
-			pcn_count_add(link, PCN_COUNT_rx_no_memory, 1);
+			pcn_receive_drop(link, msg, PCN_COUNT_rx_no_memory);
 			return;
 		}
 	}
@@ -144,12 +156,12 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 		skb->ip_summed = CHECKSUM_UNNECESSARY;
 	if (unlikely(!pcn_receive_offload_ok(&frame.offload, skb) ||
 		     virtio_net_hdr_to_skb(skb, &frame.offload, true))) {
-		pcn_count_add(link, PCN_COUNT_rx_bad_offload, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_bad_offload);
 		kfree_skb(skb);
 		return;
 	}
 	if (unlikely(pcn_receive_too_long(link, skb))) {
-		pcn_count_add(link, PCN_COUNT_rx_too_long, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_too_long);
 		kfree_skb(skb);
 		return;
 	}
@@ -158,8 +170,11 @@ static void pcn_receive_frame(struct pcn_link *link, const struct pcn_msg *msg)
 	pcn_count_frame(link, PCN_COUNT_rx_packets, PCN_COUNT_rx_bytes, len);
 	skb_record_rx_queue(skb, msg->queue);
 	skb->protocol = eth_type_trans(skb, link->dev);
+	if (trace_popcorn_net_receive_enabled())
+		trace_popcorn_net_receive(link->dev->ifindex, msg->src, link->node, msg->queue, len, msg->queued,
+					  rdtsc());
 	if (unlikely(program) && pcn_xdp_generic(program, &skb) != XDP_PASS) {
-		pcn_count_add(link, PCN_COUNT_rx_xdp_drop, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_xdp_drop);
 		return;
 	}
 	napi_gro_receive(pcn_msg_napi(msg), skb);
@@ -170,7 +185,8 @@ static void pcn_receive_hello(struct pcn_link *link, const struct pcn_msg *msg)
 	struct pcn_net_hello hello;
 
 	memcpy(&hello, msg->data, sizeof(hello));
-	pcn_table_hear(link, msg->src, hello.address);
+	if (!pcn_table_hear(link, msg->src, hello.address))
+		pcn_count_drop(link, PCN_COUNT_rx_bad_hello, msg->queue, msg->src, msg->len);
 }
 
 /**
@@ -188,7 +204,7 @@ void pcn_receive_message(struct pcn_service *service, const struct pcn_msg *msg)
 	else if (msg->len == sizeof(struct pcn_net_hello) && msg->data[0] == PCN_NET_HELLO && !msg->body)
 		pcn_receive_hello(link, msg);
 	else
-		pcn_count_add(link, PCN_COUNT_rx_bad_message, 1);
+		pcn_count_drop(link, PCN_COUNT_rx_bad_message, msg->queue, msg->src, msg->len + msg->body_len);
 }
 
 /**

@@ -76,22 +76,22 @@ static void pcn_table_sweep(struct pcn_link *link, unsigned long owners, bool ol
  * @address: what it told
  *
  * An address that is ours or another peer's is not believed.
+ *
+ * Return: whether it is.
  */
-void pcn_table_hear(struct pcn_link *link, u32 node, const u8 *address)
+bool pcn_table_hear(struct pcn_link *link, u32 node, const u8 *address)
 {
 	u64 word = ether_addr_to_u64(address);
 	u32 id;
 
 	if (!is_valid_ether_addr(address) || ether_addr_equal(address, link->dev->dev_addr))
-		goto bad;
+		return false;
 	for (id = 0; id < POPCORN_NODES_MAX; id++)
 		if (id != node && READ_ONCE(link->address[id]) == word)
-			goto bad;
+			return false;
 	WRITE_ONCE(link->address[node], word);
 	pcn_count_add(link, PCN_COUNT_rx_hello, 1);
-	return;
-bad:
-	pcn_count_add(link, PCN_COUNT_rx_bad_hello, 1);
+	return true;
 }
 
 /**

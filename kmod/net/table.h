@@ -6,7 +6,7 @@
 
 struct pcn_link;
 
-void pcn_table_hear(struct pcn_link *link, u32 node, const u8 *address);
+bool pcn_table_hear(struct pcn_link *link, u32 node, const u8 *address);
 void pcn_table_learn(struct pcn_link *link, u32 node, const u8 *address);
 void pcn_table_forget(struct pcn_link *link, u32 node);
 void pcn_table_clear(struct pcn_link *link);

@@ -12,6 +12,7 @@
 
 #include "link.h"
 #include "table.h"
+#include "trace.h"
 #include "transmit.h"
 #include "wire.h"
 
@@ -40,6 +41,20 @@ static int pcn_transmit_copy(struct pcn_link *link, const struct sk_buff *skb, c
 	return ret < 0 ? ret : 0;
 }
 
+/* @skb, or NULL for a frame that has none, is on its way to @node; the first copy of it if @first. */
+static void pcn_transmit_copied(struct pcn_link *link, const struct sk_buff *skb, u32 len, u32 node, u32 index,
+				bool first)
+{
+	pcn_count_add(link, PCN_COUNT_tx_copies, 1);
+	if (trace_popcorn_net_transmit_enabled()) {
+		bool gso = skb && skb_is_gso(skb);
+
+		trace_popcorn_net_transmit(link->dev->ifindex, link->node, node, index, len,
+					   gso ? skb_shinfo(skb)->gso_size : 0,
+					   gso ? skb_shinfo(skb)->gso_segs : 0, first, rdtsc());
+	}
+}
+
 /*
  * To every node of @to; @sent is set if one of them gets it. Returns those that have no room yet. Under the
  * lock of the netdev's queue.
@@ -51,7 +66,7 @@ static unsigned long pcn_transmit_to(struct pcn_link *link, const struct sk_buff
 	unsigned long id, wait = 0;
 
 	if (virtio_net_hdr_from_skb(skb, &frame.offload, true, true, 0)) {
-		pcn_count_add(link, PCN_COUNT_tx_bad_offload, 1);
+		pcn_count_drop(link, PCN_COUNT_tx_bad_offload, index, PCN_COUNT_NO_PEER, skb->len);
 		return 0;
 	}
 	for_each_set_bit(id, &to, POPCORN_NODES_MAX) {
@@ -60,9 +75,9 @@ static unsigned long pcn_transmit_to(struct pcn_link *link, const struct sk_buff
 		if (ret == -EAGAIN) {
 			wait |= BIT(id);
 		} else if (ret) {
-			pcn_count_add(link, PCN_COUNT_tx_peer_gone, 1);
+			pcn_count_drop(link, PCN_COUNT_tx_peer_gone, index, id, skb->len);
 		} else {
-			pcn_count_add(link, PCN_COUNT_tx_copies, 1);
+			pcn_transmit_copied(link, skb, skb->len, id, index, !*sent);
 			*sent = true;
 		}
 	}
@@ -91,7 +106,7 @@ bool pcn_transmit_bytes(struct pcn_link *link, const void *data, u32 len, const 
 	for_each_set_bit(id, &to, POPCORN_NODES_MAX) {
 		if (pcn_transmit_copy(link, NULL, data, len, &frame, id, index))
 			continue;
-		pcn_count_add(link, PCN_COUNT_tx_copies, 1);
+		pcn_transmit_copied(link, NULL, len, id, index, !sent);
 		sent = true;
 	}
 	if (sent)
@@ -123,13 +138,13 @@ netdev_tx_t pcn_transmit_start(struct sk_buff *skb, struct net_device *dev)
 	bool sent = false;
 
 	if (unlikely(skb->len > PCN_NET_FRAME_MAX || skb->len < ETH_HLEN)) {
-		pcn_count_add(link, PCN_COUNT_tx_too_long, 1);
+		pcn_count_drop(link, PCN_COUNT_tx_too_long, index, PCN_COUNT_NO_PEER, skb->len);
 		kfree_skb(skb);
 		return NETDEV_TX_OK;
 	}
 	/* The destination is read below, and a packet socket may have put all of it into fragments. */
 	if (unlikely(!pskb_may_pull(skb, ETH_HLEN))) {
-		pcn_count_add(link, PCN_COUNT_tx_too_long, 1);
+		pcn_count_drop(link, PCN_COUNT_tx_too_long, index, PCN_COUNT_NO_PEER, skb->len);
 		kfree_skb(skb);
 		return NETDEV_TX_OK;
 	}
@@ -139,7 +154,7 @@ netdev_tx_t pcn_transmit_start(struct sk_buff *skb, struct net_device *dev)
 	to = pcn_table_find(link, skb->data);
 	rcu_read_unlock();
 	if (unlikely(!to)) {
-		pcn_count_add(link, PCN_COUNT_tx_no_peer, 1);
+		pcn_count_drop(link, PCN_COUNT_tx_no_peer, index, PCN_COUNT_NO_PEER, skb->len);
 		kfree_skb(skb);
 		return NETDEV_TX_OK;
 	}
@@ -209,7 +224,8 @@ void pcn_transmit_drop_held(struct pcn_link *link)
 		__netif_tx_lock(txq, smp_processor_id());
 		if (queue->held) {
 			if (!queue->held_sent)
-				pcn_count_add(link, PCN_COUNT_tx_peer_gone, 1);
+				pcn_count_drop(link, PCN_COUNT_tx_peer_gone, index, PCN_COUNT_NO_PEER,
+					       queue->held->len);
 			pcn_transmit_done(link, queue->held, queue->held_sent);
 			queue->held = NULL;
 		}

@@ -9,6 +9,7 @@
 #include <net/xdp.h>
 
 #include "link.h"
+#include "receive.h"
 #include "transmit.h"
 #include "wire.h"
 #include "xdp.h"
@@ -76,7 +77,10 @@ static bool pcn_xdp_send(struct pcn_link *link, const void *data, u32 len, const
 {
 	bool sent = pcn_transmit_bytes(link, data, len, offload, index);
 
-	pcn_count_add(link, sent ? PCN_COUNT_tx_xdp : PCN_COUNT_tx_xdp_full, 1);
+	if (sent)
+		pcn_count_add(link, PCN_COUNT_tx_xdp, 1);
+	else
+		pcn_count_drop(link, PCN_COUNT_tx_xdp_full, index, PCN_COUNT_NO_PEER, len);
 	return sent;
 }
 
@@ -119,12 +123,12 @@ bool pcn_xdp_takes(const struct pcn_msg *msg, const struct virtio_net_hdr *offlo
 	return msg->body_len <= PCN_XDP_BYTES_MAX && offload->gso_type == VIRTIO_NET_HDR_GSO_NONE;
 }
 
-static struct sk_buff *pcn_xdp_pass(struct pcn_link *link, struct xdp_buff *xdp)
+static struct sk_buff *pcn_xdp_pass(struct pcn_link *link, const struct pcn_msg *msg, struct xdp_buff *xdp)
 {
 	struct sk_buff *skb = build_skb(xdp->data_hard_start, PAGE_SIZE);
 
 	if (!skb) {
-		pcn_count_add(link, PCN_COUNT_rx_no_memory, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_no_memory);
 		put_page(virt_to_head_page(xdp->data_hard_start));
 		return NULL;
 	}
@@ -154,7 +158,7 @@ struct sk_buff *pcn_xdp_run(struct pcn_link *link, struct bpf_prog *program, con
 	u32 action;
 
 	if (!page) {
-		pcn_count_add(link, PCN_COUNT_rx_no_memory, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_no_memory);
 		return NULL;
 	}
 	xdp_init_buff(&xdp, PAGE_SIZE, &link->rx[msg->queue].xdp);
@@ -170,7 +174,7 @@ struct sk_buff *pcn_xdp_run(struct pcn_link *link, struct bpf_prog *program, con
 	}
 	switch (action) {
 	case XDP_PASS:
-		return pcn_xdp_pass(link, &xdp);
+		return pcn_xdp_pass(link, msg, &xdp);
 	case XDP_TX:
 		if (xdp.data_end - xdp.data >= ETH_HLEN)
 			pcn_xdp_send(link, xdp.data, xdp.data_end - xdp.data, offload, msg->queue);
@@ -181,17 +185,17 @@ struct sk_buff *pcn_xdp_run(struct pcn_link *link, struct bpf_prog *program, con
 			xdp_do_flush();
 			return NULL;
 		}
-		pcn_count_add(link, PCN_COUNT_rx_xdp_bad, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_xdp_bad);
 		trace_xdp_exception(link->dev, program, action);
 		break;
 	case XDP_DROP:
-		pcn_count_add(link, PCN_COUNT_rx_xdp_drop, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_xdp_drop);
 		break;
 	default:
 		bpf_warn_invalid_xdp_action(link->dev, program, action);
 		fallthrough;
 	case XDP_ABORTED:
-		pcn_count_add(link, PCN_COUNT_rx_xdp_bad, 1);
+		pcn_receive_drop(link, msg, PCN_COUNT_rx_xdp_bad);
 		trace_xdp_exception(link->dev, program, action);
 		break;
 	}
