@@ -13,10 +13,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import net
 import pytest
 
+from guest import ctl
 from popcorn.link import Links
 
 NODES = (0, 1, 2)
@@ -614,3 +616,117 @@ def test_xdp(segment: None, mode: int) -> None:
         loader.wait(timeout=60)
     assert net.answers(address(1), "n0")
     assert net.lost("pop1", "n1") == {}
+
+
+DATAGRAMS, TOO_LONG, STRAY = 997, 7, 5
+NOBODY = "10.99.0.77"
+
+#: Sends so many datagrams to each of: another link, the same in a size too long for it, nobody.
+DATAGRAM_SENDER = """
+import socket, sys
+there, nobody, *counts = sys.argv[1:]
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for address, size, count in zip((there, there, nobody), (331, 1009, 331), map(int, counts)):
+    for _ in range(count):
+        sender.sendto(bytes(size), (address, 7777))
+"""
+
+DATAGRAM_SINK = """
+import socket, sys
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(("", 7777))
+print("bound", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def quiet_pair() -> Iterator[None]:
+    """Nodes 0 and 1 have a link, and send nothing on their own."""
+    for node in (0, 1):
+        add(node)
+    for node in (0, 1):
+        name = f"n{node}"
+        net.in_netns(name, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1")
+        known = {
+            address(1 - node): net.link_of(f"n{1 - node}", f"pop{1 - node}")["address"],
+            NOBODY: "02:11:22:33:44:55",
+        }
+        for there, mac in known.items():
+            net.in_netns(name, "ip", "neigh", "replace", there, "lladdr", mac, "nud", "permanent",
+                         "dev", f"pop{node}")  # fmt: skip
+    # Shorter than what the other one sends.
+    net.in_netns("n1", "ip", "link", "set", "pop1", "mtu", "576")
+    yield
+    for node in (0, 1):
+        remove(node)
+
+
+def trace_net(*words: str, counts: tuple[int, int, int] = (DATAGRAMS, TOO_LONG, STRAY)) -> Any:
+    """What popcornctl trace net says, in JSON, of datagrams from n0 to n1."""
+    done = ctl(
+        "--json", "trace", "net", *words, "--", "ip", "netns", "exec", "n0", "/usr/bin/python3",
+        "-c", DATAGRAM_SENDER, address(1), NOBODY, *map(str, counts), timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_tracer_counts_what_the_links_count(quiet_pair: None) -> None:
+    sink = subprocess.Popen(
+        ["ip", "netns", "exec", "n1", "/usr/bin/python3", "-c", DATAGRAM_SINK],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert sink.stdin is not None and sink.stdout is not None
+    try:
+        assert sink.stdout.readline() == "bound\n"
+        before = net.counters("pop0", "n0"), net.counters("pop1", "n1")
+        found = trace_net()
+        after = net.counters("pop0", "n0"), net.counters("pop1", "n1")
+    finally:
+        sink.stdin.close()
+        sink.wait(timeout=60)
+    tx, rx = ({n: b[n] - a[n] for n in b} for a, b in zip(before, after, strict=True))
+    print(json.dumps(found["packets"]), json.dumps(found["received"][0]["latency"]))
+    assert found["missed"] == 0
+    sent = DATAGRAMS + TOO_LONG + STRAY
+    assert found["packets"] == {
+        "sent": sent, "copies": sent, "received": DATAGRAMS, "dropped": TOO_LONG + STRAY
+    }  # fmt: skip
+    assert (tx["tx_packets"], tx["tx_copies"], rx["rx_packets"]) == (sent, sent, DATAGRAMS)
+    assert sum(row["bytes"] for row in found["sent"]) == tx["tx_bytes"]
+    assert sum(row["bytes"] for row in found["received"]) == rx["rx_bytes"]
+    dropped: dict[str, int] = {}
+    for row in found["dropped"]:
+        assert (row["node"], row["peer"], row["direction"]) == (1, 0, "receive")
+        dropped[row["reason"]] = dropped.get(row["reason"], 0) + row["packets"]
+    assert dropped == {"rx_too_long": TOO_LONG, "rx_filtered": STRAY}
+    assert all(rx[reason] == packets for reason, packets in dropped.items())
+    for row in found["received"]:
+        assert (row["src"], row["dst"], row["backwards"]) == (0, 1, 0)
+        assert sum(b["count"] for b in row["latency"]["histogram"]) == row["packets"]
+        assert 0 < row["latency"]["min_ns"] <= row["latency"]["median_ns"]
+        # Ethernet, IP and UDP before the 331 bytes.
+        assert row["sizes"]["min"] == row["sizes"]["max"] == 14 + 20 + 8 + 331
+
+
+def test_the_tracer_of_one_link_sees_no_other(quiet_pair: None) -> None:
+    net.in_netns("n1", "ip", "link", "set", "pop1", "netns", "1")
+    try:
+        # Quiet here as well: IPv6 takes no link of so small an MTU.
+        net.sh("ip", "link", "set", "pop1", "up")
+        net.wait_until("a carrier", lambda: net.carrier("pop1"))
+        found = trace_net("--link", "pop1", "--node", "0", counts=(0, 0, STRAY))
+        assert found["links"] == [{"node": 1, "name": "pop1"}]
+        assert (found["packets"]["sent"], found["packets"]["dropped"]) == (0, STRAY)
+        assert {row["reason"] for row in found["dropped"]} == {"rx_filtered"}
+        for words, says in (
+            (("--link", "nothing"), "there is no link 'nothing'"),
+            (("--link", "lo"), "interface 'lo' is no link of Popcorn"),
+            (("--node", "9"), "there is no node 9"),
+        ):
+            done = ctl("trace", "net", *words)
+            assert (done.returncode, done.stdout) == (1, ""), done.stderr
+            assert says in done.stderr and "popcornctl" in done.stderr
+    finally:
+        net.sh("ip", "link", "del", "pop1", check=False)

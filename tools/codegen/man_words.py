@@ -448,6 +448,7 @@ WORDS: Mapping[str, Words] = {
             "popcorn-latency(8)",
             "popcorn-flow(8)",
             "popcorn-doorbell(8)",
+            "popcorn-net(8)",
             "popcorn-heatmap(8)",
         )
     ),
@@ -531,6 +532,23 @@ WORDS: Mapping[str, Words] = {
         exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
         environment=("BCC_KERNEL_SOURCE",),
         see=("popcorn-doorbell(8)", "popcornctl-queue-list(1)"),
+    ),
+    "trace net": Words(
+        examples=(
+            (
+                "How large are the packets of a copy, and how long do they take?",
+                "popcornctl trace net -- scp data.img 10.80.78.2:",
+            ),
+            ("What is dropped at a link, for what?", "popcornctl trace net --link popcorn0 10"),
+        ),
+        arguments={
+            "INTERVAL": "Seconds between two reports.",
+            "REPORTS": "End after so many reports.",
+            "COMMAND": "A command to trace; what follows it are its own arguments.",
+        },
+        exits={EXIT_DONE: "Done. With COMMAND, its own exit status is returned instead."},
+        environment=("BCC_KERNEL_SOURCE",),
+        see=("popcorn-net(8)", "popcornctl-link-show(1)", "ethtool(8)"),
     ),
     "trace heatmap": Words(
         examples=(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popcorn.cli.base import NODE, SECONDS, SIZE, Command, Group, parsed, settings
+from popcorn.cli.base import LINK, NODE, SECONDS, SIZE, Command, Group, parsed, settings
 from popcorn.cli.output import coloured, histogram, print_json, print_json_line, table
 from popcorn.units import format_micros
 
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from popcorn_tracing.boot import Report as BootReport
     from popcorn_tracing.boot import Start
-    from popcorn_tracing.common import Limits, Machine, Times
+    from popcorn_tracing.common import Limits, LogHistogram, Machine, Times
     from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Summary
     from popcorn_tracing.heatmap import Column
     from popcorn_tracing.latency import Report, Row
+    from popcorn_tracing.net import Report as NetReport
     from popcorn_tracing.record import Summary as Recorded
 
 TRACED = "popcorn.traced"
@@ -397,6 +398,104 @@ def _show_doorbells(report: DoorbellReport) -> None:
         ]
         table(("QUEUE", "WINDOW", "HITS", "SLEEPS", "SPURIOUS"), rows)
     print(flush=True)
+
+
+@trace.command("net", cls=TracingCommand)
+@every_interval
+@click.option("--node", type=NODE, help="Only packets from or to this node, an id or a name.")
+@click.option("--link", type=LINK, help="Only packets of this link, an interface's name.")
+@for_so_long
+@click.option(
+    "--count",
+    "messages",
+    type=click.IntRange(1),
+    metavar="N",
+    help="End when so many packets were sent or received.",
+)
+@click.pass_context
+def net(ctx: click.Context, node: str | None, link: str | None, **given: Any) -> None:
+    """Show the packets of links: sizes, latency and drops, by link and queue.
+
+    Latency is the time from the sender's link to this kernel's network stack, one way. What was
+    dropped has the name of the counter (ethtool -S) as its reason. Counts are exact; a report
+    covers all since the trace began.
+
+    With INTERVAL (seconds), report so often, and end after REPORTS reports. With COMMAND, trace
+    while it runs and exit with its status. Otherwise Ctrl-C ends the trace and prints the report.
+    """
+    from popcorn_tracing import net as tracer
+
+    limits = _limits(ctx, **given)
+
+    def show(report: NetReport) -> None:
+        _print_report(report, limits, _show_net)
+
+    output = sys.stderr if settings().json else None
+    ctx.exit(tracer.run(tracer.Options(node, link), limits, show=show, ready=_say, output=output))
+
+
+def _show_net(report: NetReport) -> None:
+    """What was sent, what came and how long it took, and what was dropped."""
+    node = _namer(report.here)
+
+    def link(number: int) -> str:
+        return report.links.get(number, f"(of node {number})")
+
+    print(
+        f"{sum(row.packets for row in report.sent)} packets sent,"
+        f" {sum(row.sizes.count for row in report.received)} received,"
+        f" {sum(row.packets for row in report.dropped)} dropped in {report.seconds:.1f} s"
+    )
+    if report.missed:
+        print(f"{report.missed} events were missed and are in none of the numbers")
+    _net_table(
+        ("SENT BY", "TO", "QUEUE", *_SIZES, "SEGMENTS"),
+        [(link(r.src), node(r.dst), r.queue, *_sizes(r.sizes), r.segments) for r in report.sent],
+    )
+    _net_table(
+        ("RECEIVED BY", "FROM", "QUEUE", *_SIZES),
+        [(link(r.dst), node(r.src), r.queue, *_sizes(r.sizes)) for r in report.received],
+    )
+    _net_table(
+        ("LATENCY AT", "FROM", "QUEUE", "PACKETS", "MIN", "MEDIAN", "P99", "MAX"),
+        [(link(r.dst), node(r.src), r.queue, *_net_times(r.times)) for r in report.received],
+    )
+    _net_table(
+        ("DROPPED AT", "PEER", "QUEUE", "REASON", "PACKETS", "BYTES"),
+        [
+            (
+                link(r.node),
+                "-" if r.peer is None else node(r.peer),
+                r.queue,
+                r.reason,
+                r.packets,
+                r.bytes,
+            )
+            for r in report.dropped
+        ],
+    )
+    print(flush=True)
+
+
+_SIZES = ("PACKETS", "BYTES", "LEAST", "MEDIAN", "MOST")
+
+
+def _net_table(headers: tuple[str, ...], rows: list[tuple[object, ...]]) -> None:
+    """A table after an empty line, or nothing."""
+    if rows:
+        print()
+        table(headers, rows)
+
+
+def _sizes(sizes: LogHistogram) -> tuple[object, ...]:
+    return sizes.count, sizes.total, sizes.minimum, sizes.percentile(0.5), sizes.maximum
+
+
+def _net_times(times: LogHistogram) -> tuple[object, ...]:
+    some = (times.minimum, times.percentile(0.5), times.percentile(0.99), times.maximum)
+    return times.count, *(
+        format_micros(nanos / 1000) if times.count and nanos is not None else "-" for nanos in some
+    )
 
 
 @trace.command("heatmap", cls=TracingCommand)
