@@ -349,6 +349,40 @@ TRACE_EVENT(popcorn_net_drop,
 		  __entry->len, __entry->tsc)
 );
 
+/* Those of lines (kmod/tty). */
+DECLARE_EVENT_CLASS(popcorn_tty,
+	TP_PROTO(u32 src, u32 dst, u32 line, u32 len, u32 left, u64 tsc),
+	TP_ARGS(src, dst, line, len, left, tsc),
+	TP_STRUCT__entry(
+		__field(u32, src)
+		__field(u32, dst)
+		__field(u32, line)
+		__field(u32, len)
+		__field(u32, left)
+		__field(u64, tsc)
+	),
+	TP_fast_assign(
+		__entry->src = src;
+		__entry->dst = dst;
+		__entry->line = line;
+		__entry->len = len;
+		__entry->left = left;
+		__entry->tsc = tsc;
+	),
+	TP_printk("src=%u dst=%u line=%u len=%u left=%u tsc=%llu", __entry->src, __entry->dst, __entry->line,
+		  __entry->len, __entry->left, __entry->tsc)
+);
+
+DEFINE_EVENT(popcorn_tty, popcorn_tty_transmit,
+	TP_PROTO(u32 src, u32 dst, u32 line, u32 len, u32 left, u64 tsc),
+	TP_ARGS(src, dst, line, len, left, tsc)
+);
+
+DEFINE_EVENT(popcorn_tty, popcorn_tty_receive,
+	TP_PROTO(u32 src, u32 dst, u32 line, u32 len, u32 left, u64 tsc),
+	TP_ARGS(src, dst, line, len, left, tsc)
+);
+
 #endif
 
 #undef TRACE_INCLUDE_PATH

@@ -14,6 +14,7 @@
 #include <linux/tty.h>
 #include <linux/tty_flip.h>
 
+#include "trace.h"
 #include "tty.h"
 
 #define PCN_TTY_CHUNK_BYTES	8192	/* of one message */
@@ -83,6 +84,9 @@ static int pcn_tty_line_send_data(struct pcn_tty_line *line, u32 len)
 	line->tx.out += len;
 	line->tx_sent += len;
 	line->nr_tx += len;
+	if (trace_popcorn_tty_transmit_enabled())
+		trace_popcorn_tty_transmit(pcn_service_node(service), line->peer->id, line->nr, len,
+					   pcn_tty_ring_len(&line->tx), rdtsc());
 	return len;
 }
 
@@ -290,6 +294,9 @@ static bool pcn_tty_line_hand_on(struct pcn_tty_line *line)
 		any = true;
 		line->rx.out += done;
 		line->nr_rx += done;
+		if (trace_popcorn_tty_receive_enabled())
+			trace_popcorn_tty_receive(line->peer->id, pcn_service_node(&line->peer->node->service),
+						  line->nr, done, pcn_tty_ring_len(&line->rx), rdtsc());
 		if (line->breaks)
 			line->break_after -= done;
 		kept = min_t(u32, done, line->rx_kept);

@@ -6,6 +6,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import select
 import struct
 import subprocess
@@ -205,3 +206,36 @@ def test_modules_stay_while_a_line_is_open(loopback: None) -> None:
         done = subprocess.run(["modprobe", "-r", "popcorn_tty"], capture_output=True, text=True)
         assert done.returncode != 0
         assert "in use" in done.stderr
+
+
+def counted(fd: int) -> tuple[int, int]:
+    """What a line sent and received, ever (struct serial_icounter_struct: tx and rx)."""
+    numbers = struct.unpack("=20i", fcntl.ioctl(fd, termios.TIOCGICOUNT, bytes(80)))
+    return numbers[5], numbers[4]
+
+
+def test_bytes_are_traced(loopback: None) -> None:
+    """As many as were written, a prime, and as many as the lines count."""
+    events = ("popcorn_tty_transmit", "popcorn_tty_receive")
+    instance = Path("/sys/kernel/tracing/instances/popcorn-tty-test")
+    sent = noise(100_003)
+    instance.mkdir()
+    try:
+        with opened(9) as a, opened(129) as b:
+            before = counted(a), counted(b)
+            for event in events:
+                (instance / "events/popcorn" / event / "enable").write_text("1")
+            thread = in_background(write_all, a, sent)
+            assert read_exactly(b, len(sent)) == sent
+            thread.join()
+            after = counted(a), counted(b)
+            text = (instance / "trace").read_text()
+    finally:
+        instance.rmdir()
+    assert (after[0][0] - before[0][0], after[1][1] - before[1][1]) == (len(sent), len(sent))
+    for event in events:
+        found = re.findall(rf"{event}: src=(\d+) dst=(\d+) line=(\d+) len=(\d+) left=(\d+)", text)
+        assert {tuple(map(int, row[:3])) for row in found} == {(0, 1, 1)}
+        assert sum(int(row[3]) for row in found) == len(sent)
+        # All was sent, and all was taken.
+        assert int(found[-1][4]) == 0
