@@ -32,8 +32,15 @@ exec vsock_peer
 RECORD_SIZES = (1, 20, 21, 4096, 65535, 65536, 65537, 200_000)
 
 
-def make_image(path: Path, release: str | None = None, programs: tuple[str, ...] = ()) -> Path:
-    """Write an initramfs with AF_VSOCK, vsock_peer, and `programs` with their libraries."""
+def make_image(
+    path: Path,
+    release: str | None = None,
+    programs: tuple[str, ...] = (),
+    modules: tuple[str, ...] = (),
+    run: bytes = RUN,
+) -> Path:
+    """Write an initramfs with AF_VSOCK, vsock_peer, `programs` with their libraries, and `modules`;
+    `run` is the script that starts it all."""
     release = release or os.uname().release
     peer = path.with_suffix(".peer")
     source = Path(__file__).with_name("vsock_peer.c")
@@ -45,9 +52,9 @@ def make_image(path: Path, release: str | None = None, programs: tuple[str, ...]
     data = build_image(
         "shell",
         release,
-        find_modules(release, names=("popcorn", "popcorn_vsock")),
+        find_modules(release, names=("popcorn", "popcorn_vsock", *modules)),
         busybox.data,
-        RUN,
+        run,
         applets=busybox.applets,
         extra=files,
         level=1,
