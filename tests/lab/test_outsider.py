@@ -52,14 +52,14 @@ STREAMS = {
     "senders": 1,
     "modes": WAIT | AGAIN | BATCH | CALL,
     "max": 16 << 10,
-    "pause_us": 2000,
+    "pause_us": 5000,
 }
 
 #: On the link an echo, on a line an echo, and vsock_peer, which has one.
 RUN = f"""#!/bin/sh
 {net.SERVE.strip()} &
 nc -ll -p 7 -e cat &
-sh -c 'exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; exec cat' &
+sh -c 'exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; touch /srv/raw; exec cat' &
 exec vsock_peer
 """
 
@@ -92,7 +92,7 @@ class Echo(ABC, threading.Thread):
                     while not self._over.is_set() and not self.failure:
                         self._one(exchange)
                         # Others want to run, too.
-                        time.sleep(0.01)
+                        time.sleep(0.03)
             except (OSError, AssertionError) as error:
                 # The first connection is made before the other kernel is ready.
                 if self.blocks:
@@ -107,7 +107,7 @@ class Echo(ABC, threading.Thread):
         if len(got) < len(sent):
             raise ConnectionError(f"{len(got)} bytes, then it ended")
         if got != sent:
-            self.failure = f"{self.name}: block {self.blocks} came back changed"
+            self.failure = f"{self.name}: block {self.blocks} came back as {got[:64]!r}..."
         self.blocks += 1
 
     def end(self) -> None:
@@ -143,9 +143,15 @@ class ByVsock(Echo):
 class ByLine(Echo):
     """A terminal in raw mode."""
 
+    def __init__(self, node: int, steady: bool, address: str) -> None:
+        super().__init__(node, steady)
+        self._address = address
+
     @contextlib.contextmanager
     def connect(self) -> Iterator[Callable[[bytes], bytes]]:
         index = LINES * self.node + LINE
+        # Before it is raw, it echoes on its own account.
+        net.remote(self._address, "test -e /srv/raw", timeout=3)
         if not is_open(index):
             raise ConnectionError("nobody is there")
         with opened(index) as line:
@@ -256,10 +262,10 @@ def test_one_of_two_ends_in_traffic(
     module.wait(lambda now: (SIBLING, VICTIM) in now and now[SIBLING, VICTIM].up, mask(SIBLING))
     module.start(ALL, ALL, **STREAMS)
     steady: list[Echo] = [
-        ByLink(SIBLING, True, sibling), ByVsock(SIBLING, True), ByLine(SIBLING, True)
+        ByLink(SIBLING, True, sibling), ByVsock(SIBLING, True), ByLine(SIBLING, True, sibling)
     ]  # fmt: skip
     unsteady: list[Echo] = [
-        ByLink(VICTIM, False, victim), ByVsock(VICTIM, False), ByLine(VICTIM, False)
+        ByLink(VICTIM, False, victim), ByVsock(VICTIM, False), ByLine(VICTIM, False, victim)
     ]  # fmt: skip
     for echo in (*steady, *unsteady):
         echo.start()
