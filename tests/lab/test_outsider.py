@@ -25,7 +25,7 @@ import stress
 from guest import Starter, ctl, free_kib, look, release_all, wait_for, wait_memory_back
 from popcorn import Client
 from popcorn.models import KernelState
-from stress import AGAIN, BATCH, CALL, SOAK, WAIT, Stress, mask
+from stress import AGAIN, BATCH, CALL, PATIENCE_S, SOAK, WAIT, Stress, mask
 from ttys import is_open, modprobe, opened, read_exactly, write_all
 from vsock_guest import ECHO, HOST, dial, make_image, take, unload
 
@@ -52,7 +52,7 @@ STREAMS = {
     "senders": 1,
     "modes": WAIT | AGAIN | BATCH | CALL,
     "max": 16 << 10,
-    "pause_us": 5000,
+    "pause_us": 20000,
 }
 
 #: On the link an echo, on a line an echo, and vsock_peer, which has one.
@@ -92,7 +92,7 @@ class Echo(ABC, threading.Thread):
                     while not self._over.is_set() and not self.failure:
                         self._one(exchange)
                         # Others want to run, too.
-                        time.sleep(0.03)
+                        time.sleep(0.1)
             except (OSError, AssertionError) as error:
                 # The first connection is made before the other kernel is ready.
                 if self.blocks:
@@ -282,8 +282,8 @@ def test_one_of_two_ends_in_traffic(
         net.sh("ss", "-K", "dst", victim)
         assert client.kernel("victim").state == state
 
-        done = ctl("kernel", "restart", "victim")
-        assert done.returncode == 0, done.stderr
+        done = ctl("kernel", "restart", "victim", "--timeout", str(PATIENCE_S), timeout=300)
+        assert done.returncode == 0, done.stderr + ctl("kernel", "dmesg", "victim").stdout
         kernel = client.kernel("victim")
         assert kernel.epoch == first.epoch + number
         assert (kernel.memory_start, kernel.cpus) == (first.memory_start, first.cpus)

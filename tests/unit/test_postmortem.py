@@ -530,7 +530,8 @@ def test_core_headers():
     note, low, region = programs
     assert note[0] == 4 and (low[0], region[0]) == (1, 1)
     assert region[2:6] == (made.segments[1].offset, 0xFFFF888140000000, 0x140000000, 8 << 20)
-    assert all(program[2] % PAGE == 0 for program in (low, region))
+    # crash(8) takes a core with another alignment for one of netdump.
+    assert all((program[2] % PAGE, program[7]) == (0, 0) for program in (low, region))
     assert made.size == region[2] + (8 << 20)
     assert made.segments[0].offset == len(header)
 

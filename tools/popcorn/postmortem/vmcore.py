@@ -20,6 +20,9 @@ __all__ = ("Core", "Segment", "core")
 ET_CORE = 4
 EM_X86_64 = 62
 PT_LOAD = 1
+#: What /proc/vmcore has, too; crash takes a file with any other for one of netdump, and then does
+#: not look for the kernel's random offset.
+NO_ALIGNMENT = 0
 PT_NOTE = 4
 READ_WRITE_EXECUTE = 7
 NT_PRSTATUS = 1
@@ -75,7 +78,9 @@ def core(pieces: Sequence[tuple[int, int]], direct_map: int, vmcoreinfo: bytes, 
         segments.append(Segment(start, size, offset))
         virtual = (direct_map + start) % (1 << 64)
         headers.append(
-            _PHDR.pack(PT_LOAD, READ_WRITE_EXECUTE, offset, virtual, start, size, size, PAGE)
+            _PHDR.pack(
+                PT_LOAD, READ_WRITE_EXECUTE, offset, virtual, start, size, size, NO_ALIGNMENT
+            )
         )
         offset += size
     ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
