@@ -112,6 +112,26 @@ def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> N
     first.expect(b"winch")
     assert "web" in first.ask("hostname")
 
+    # A program that takes the whole screen follows the window, and leaves it as it was.
+    first.resize(24, 80)
+    first.send(b"vi /tmp/text\n")
+    first.expect(b"\x1b[24;1H")
+    first.resize(30, 100)
+    first.expect(b"\x1b[30;1H")
+    first.send(b"iwritten in vi")
+    first.expect(b"written in vi")
+    # With a colon behind it, it would begin a key's sequence.
+    first.send(b"\x1b")
+    first.expect(b"- /tmp/text [Modified]")
+    first.send(b":wq\n")
+    assert "written in vi" in first.ask("cat /tmp/text")
+    first.send(b"top -d 1\n")
+    first.expect(b"Load average:")
+    first.resize(24, 80)
+    first.expect(b"Load average:")
+    first.send(b"q")
+    assert "24 80" in first.ask("stty size")
+
     # Another line is another shell.
     second = Terminal("web", "--line", "1")
     second.expect(b"connected")
