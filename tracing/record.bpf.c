@@ -19,10 +19,18 @@ enum event_kind {
 	NODE_STATE,
 	KERNEL_STATE,
 	KERNEL_STAGE,
+	NET_TRANSMIT,
+	NET_RECEIVE,
+	NET_DROP,
+	TTY_TRANSMIT,
+	TTY_RECEIVE,
 	KINDS
 };
 
-/* As EVENT in record.py has it. The stamps of most events are fewer, and end the record early. */
+/*
+ * As EVENT in record.py has it. The stamps of most events are fewer, and end the record early; where the words do not
+ * suffice, the first stamps are words, too.
+ */
 struct event {
 	u32 kind;
 	u32 cpu;
@@ -50,7 +58,7 @@ static __always_inline void emit(struct event *event, u64 bytes)
 		(*counter)++;
 }
 
-/* An event with @words arguments that are no stamps, and then @stamps that are. bcc rewrites no maps in here. */
+/* An event with @words arguments that are words, and then @stamps that are stamps. bcc rewrites no maps in here. */
 #define RECORD(number, words, stamps)								\
 do {												\
 	struct event event = { .kind = number, .cpu = bpf_get_smp_processor_id() };		\
@@ -126,5 +134,35 @@ RAW_TRACEPOINT_PROBE(popcorn_kernel_state)
 RAW_TRACEPOINT_PROBE(popcorn_kernel_stage)
 {
 	RECORD(KERNEL_STAGE, 2, 1);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
+{
+	RECORD(NET_TRANSMIT, 6, 3);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_net_receive)
+{
+	RECORD(NET_RECEIVE, 5, 2);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_net_drop)
+{
+	RECORD(NET_DROP, 6, 2);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_tty_transmit)
+{
+	RECORD(TTY_TRANSMIT, 5, 1);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_tty_receive)
+{
+	RECORD(TTY_RECEIVE, 5, 1);
 	return 0;
 }

@@ -40,6 +40,8 @@ from popcorn_tracing.common import (
 from popcorn_tracing.doorbell import EVENTS as DOORBELL_EVENTS
 from popcorn_tracing.flow import POINTS, way
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.net import EVENTS as NET_EVENTS
+from popcorn_tracing.net import NO_PEER, reason_name
 
 __all__ = ("EVENTS", "Options", "Sample", "Summary", "run", "timeline")
 
@@ -59,6 +61,11 @@ EVENTS: Mapping[str, tuple[str, ...]] = {
     "popcorn_node_state": ("node", "epoch", "state", "tsc"),
     "popcorn_kernel_state": ("kernel", "state", "tsc"),
     "popcorn_kernel_stage": ("kernel", "stage", "tsc"),
+    "popcorn_net_transmit": NET_EVENTS["popcorn_net_transmit"],
+    "popcorn_net_receive": NET_EVENTS["popcorn_net_receive"],
+    "popcorn_net_drop": NET_EVENTS["popcorn_net_drop"],
+    "popcorn_tty_transmit": ("src", "dst", "line", "len", "left", "tsc"),
+    "popcorn_tty_receive": ("src", "dst", "line", "len", "left", "tsc"),
 }
 
 KINDS = tuple(name.removeprefix("popcorn_") for name in EVENTS)
@@ -201,7 +208,15 @@ class Event:
 
 
 _SHAPES = tuple((kind, fields) for kind, fields in zip(KINDS, EVENTS.values(), strict=True))
-_STAMPS = {kind: {"msg_delivered": 5, "poll": 2}.get(kind, 1) for kind in KINDS}
+#: Of each kind, how many of its last values are in the places of stamps: those that are some, and
+#: what does not fit into the six words.
+_STAMPS = dict.fromkeys(KINDS, 1) | {
+    "msg_delivered": 5,
+    "poll": 2,
+    "net_transmit": 3,
+    "net_receive": 2,
+    "net_drop": 2,
+}
 _NOW = {"msg_delivered": "delivered", "poll": "end"}
 
 
@@ -333,10 +348,13 @@ class Writer:
             )
         return f'"pid":{pid},"tid":{self._tracks[node, name]}'
 
+    def _name(self, node: int) -> str:
+        """A node's name, or what stands for it."""
+        return self._here.names.get(node, f"node {node}")
+
     def _to(self, values: Mapping[str, int]) -> str:
         """The sender's track of a channel."""
-        other = self._here.names.get(values["dst"], f"node {values['dst']}")
-        return self._track(values["src"], f"to {other}, {_queue_of(values)}")
+        return self._track(values["src"], f"to {self._name(values['dst'])}, {_queue_of(values)}")
 
     def slice(self, track: str, name: str, begin: int, nanos: int, args: str = "") -> None:
         """Something that takes time."""
@@ -387,7 +405,7 @@ class Writer:
         )
         # Messages overlap, so their ways cannot be on a track like those above.
         common = f'"cat":"way","id":{next(self._message)},"pid":{self._node(values["dst"])}'
-        sender = self._here.names.get(values["src"], f"node {values['src']}")
+        sender = self._name(values["src"])
         whole = json.dumps(f"{service} from {sender}")
         self.put(f'{{"ph":"b",{common},"name":{whole},"ts":{_ts(begin)}}}')
         for (first, since), (second, until) in itertools.pairwise(passed):
@@ -395,6 +413,38 @@ class Writer:
             self.put(f'{{"ph":"b",{common},{name},"ts":{_ts(since)}}}')
             self.put(f'{{"ph":"e",{common},{name},"ts":{_ts(until)}}}')
         self.put(f'{{"ph":"e",{common},"name":{whole},"ts":{_ts(passed[-1][1])}}}')
+
+    def frame(self, kind: str, values: Mapping[str, int]) -> None:
+        """What a link sent, received or dropped, at its node."""
+        at, queue = self._ruler.cycles, _queue_of(values)
+        end, size = at(values["tsc"]), f'"bytes":{values["len"]}'
+        if kind == "net_transmit":
+            track = self._track(values["src"], f"link to {self._name(values['dst'])}, {queue}")
+            args = f'{size},"segments":{values["gso_segs"]},"first":{values["first"]}'
+            self.instant(track, "transmit", end, args)
+        elif kind == "net_drop":
+            way, peer = ("from" if values["rx"] else "to"), values["peer"]
+            other = "nobody" if peer == NO_PEER else self._name(peer)
+            track = self._track(values["node"], f"link {way} {other}, {queue}")
+            self.instant(track, f"drop {reason_name(values['reason'])}", end, size)
+        else:
+            sender = self._name(values["src"])
+            begin = min(at(values["queued"]), end)
+            track = self._track(values["dst"], f"link from {sender}, {queue}")
+            self.instant(track, "receive", end, f'{size},"ns":{end - begin}')
+            # Frames overlap as messages do.
+            common = f'"cat":"frame","id":{next(self._message)},"pid":{self._node(values["dst"])}'
+            name = json.dumps(f"frame from {sender}")
+            self.put(f'{{"ph":"b",{common},"name":{name},"ts":{_ts(begin)},"args":{{{size}}}}}')
+            self.put(f'{{"ph":"e",{common},"name":{name},"ts":{_ts(end)}}}')
+
+    def line(self, kind: str, values: Mapping[str, int]) -> None:
+        """Bytes of a line, at the end where they were seen."""
+        here, way, other = ("src", "to", "dst") if kind == "tty_transmit" else ("dst", "from", "src")
+        name = f"line {values['line']} {way} {self._name(values[other])}"
+        args = f'"bytes":{values["len"]},"left":{values["left"]}'
+        track = self._track(values[here], name)
+        self.instant(track, kind.removeprefix("tty_"), self._ruler.cycles(values["tsc"]), args)
 
     def event(self, event: Event, remote: bool) -> None:
         """Whatever it is; `remote` is whether a message's sender told nothing but its stamps."""
@@ -428,6 +478,10 @@ class Writer:
         elif kind == "kernel_state":
             name = f"kernel {_state(KernelState, values['state'])}"
             self.instant(self._track(values["kernel"], "states"), name, at(values["tsc"]))
+        elif kind.startswith("net_"):
+            self.frame(kind, values)
+        elif kind.startswith("tty_"):
+            self.line(kind, values)
         else:
             stage = values["stage"]
             name = START_STAGES[stage] if stage < len(START_STAGES) else str(stage)

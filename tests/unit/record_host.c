@@ -21,6 +21,11 @@ int main(void)
 		TRACEPOINT(popcorn_node_state);
 		TRACEPOINT(popcorn_kernel_state);
 		TRACEPOINT(popcorn_kernel_stage);
+		TRACEPOINT(popcorn_net_transmit);
+		TRACEPOINT(popcorn_net_receive);
+		TRACEPOINT(popcorn_net_drop);
+		TRACEPOINT(popcorn_tty_transmit);
+		TRACEPOINT(popcorn_tty_receive);
 	}
 	for (int i = 0; i < KINDS; i++)
 		printf("%lu %lu ", seen_map[i], lost_map[i]);

@@ -92,8 +92,10 @@ def test_every_event_has_all_its_values(bpf) -> None:
 
 def test_lost_ones_are_counted(bpf) -> None:
     lines = [line("msg_queued", tsc=n) for n in range(9_973)] + [line("poll", end=1)] * 3
+    lines += [line("net_drop", tsc=n) for n in range(997)] + [line("tty_receive", tsc=1)] * 5
     records, counts = bpf(lines, ROOM=7)
     assert len(records) == 7
+    assert (counts["net_drop"], counts["tty_receive"]) == ((997, 997), (5, 5))
     assert (counts["msg_queued"], counts["poll"]) == ((9_973, 9_966), (3, 3))
 
 
@@ -173,6 +175,50 @@ def test_the_rest_has_its_place(bpf) -> None:
     }
     names = {e["args"]["name"] for e in named(found, "process_name")}
     assert names == {"primary (node 0)", "web (node 1)"}
+
+
+#: Frames from here, from the other kernel and dropped ones; bytes of a line each way.
+TRAFFIC = [
+    line("net_transmit", ifindex=7, src=0, dst=1, queue=2, len=65_000, gso_size=1400, gso_segs=47,
+         first=1, tsc=2000),
+    line("net_receive", ifindex=7, src=1, dst=0, queue=3, len=331, queued=2000, tsc=5000),
+    line("net_drop", ifindex=7, node=0, peer=1, queue=3, rx=1, reason=22, len=1009, tsc=6000),
+    line("net_drop", ifindex=7, node=0, peer=record.NO_PEER, queue=2, reason=15, len=60, tsc=7000),
+    line("tty_transmit", src=0, dst=1, line=4, len=100, left=7, tsc=8000),
+    line("tty_receive", src=1, dst=0, line=4, len=97, tsc=9000),
+]  # fmt: skip
+
+
+def test_frames_and_lines_have_tracks_of_their_own(bpf) -> None:
+    found = drawn(bpf(TRAFFIC)[0])
+    tracks = {
+        (e["pid"], e["tid"]): e["args"]["name"]
+        for e in found["traceEvents"]
+        if e["name"] == "thread_name"
+    }
+    shown = [
+        (tracks[e["pid"], e["tid"]], e["name"], e["pid"], e["args"])
+        for e in found["traceEvents"]
+        if e["ph"] == "i"
+    ]
+    assert shown == [
+        ("link to web, queue 2", "transmit", 1, {"bytes": 65_000, "segments": 47, "first": 1}),
+        ("link from web, queue 3", "receive", 1, {"bytes": 331, "ns": 1500}),
+        ("link from web, queue 3", "drop rx_too_long", 1, {"bytes": 1009}),
+        ("link to nobody, queue 2", "drop tx_no_peer", 1, {"bytes": 60}),
+        ("line 4 to web", "transmit", 1, {"bytes": 100, "left": 7}),
+        ("line 4 from web", "receive", 1, {"bytes": 97, "left": 0}),
+    ]
+    # The way of a frame, which others overlap.
+    begin, end = named(found, "frame from web")
+    assert (begin["ph"], end["ph"], begin["id"]) == ("b", "e", end["id"])
+    assert round(1000 * (end["ts"] - begin["ts"])) == 1500
+
+
+def test_a_frame_from_the_future_takes_no_time(bpf) -> None:
+    found = drawn(bpf([line("net_receive", src=1, queued=9000, tsc=5000)])[0])
+    (taken,) = named(found, "receive")
+    assert taken["args"]["ns"] == 0
 
 
 def test_all_messages_are_in_the_file(bpf) -> None:
