@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Every message that is delivered, with the stamps of its stages, one by one.
+ * Every message that is delivered, with the stamps of its stages, one by one; with FRAMES, every frame that a link
+ * receives or drops.
  *
  * Built by bcc, with -DTSC_KHZ=n and -DPAGES=n (of the buffer, a power of two), and perhaps
- * -DONLY_NODE=id, -DONLY_SERVICE=id, -DLEN_MIN=bytes, -DLEN_MAX=bytes and -DSLOWER_CYCLES=n. No kernel
- * header, and raw tracepoints: see latency.bpf.c.
+ * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), -DONLY_SERVICE=id, -DLEN_MIN=bytes,
+ * -DLEN_MAX=bytes and -DSLOWER_CYCLES=n. No kernel header, and raw tracepoints: see latency.bpf.c.
  */
 enum counter_id {
-	DELIVERED,	/* messages that the filters but the time let through */
-	SLOW,		/* those that took long enough, to be shown */
+	DELIVERED,	/* messages, or frames received, that the filters but the time let through */
+	SLOW,		/* those that took long enough, to be shown, and drops */
 	LOST,		/* those of them that the buffer had no room for */
+	DROPPED,	/* frames dropped that the same filters let through */
 	COUNTERS
 };
 
-/* As class Event in flow.py has it. */
+/* As EVENT in flow.py has it, or FRAME. */
 struct event {
 	u32 src;
 	u32 dst;
@@ -27,11 +29,18 @@ struct event {
 	u64 poll;
 	u64 delivered;
 	u32 cpu;
-	u32 reserved;
+	u32 reason;	/* of a drop, which is never 0 */
+#ifdef FRAMES
+	u64 stack;
+#endif
 };
 
 BPF_RINGBUF_OUTPUT(events, PAGES);
 BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
+#ifdef FRAMES
+/* The message that this CPU delivered last. */
+BPF_PERCPU_ARRAY(last, struct event, 1);
+#endif
 
 static __always_inline void count(int which)
 {
@@ -41,7 +50,7 @@ static __always_inline void count(int which)
 		(*counter)++;
 }
 
-static __always_inline bool wanted(const struct event *event)
+static __always_inline bool passes(const struct event *event)
 {
 #ifdef ONLY_NODE
 	if (event->src != ONLY_NODE && event->dst != ONLY_NODE)
@@ -62,6 +71,22 @@ static __always_inline bool wanted(const struct event *event)
 	return true;
 }
 
+static __always_inline bool wanted(const struct event *event)
+{
+#ifdef ONLY_LINK
+	if (event->dst != ONLY_LINK)
+		return false;
+#endif
+	return passes(event);
+}
+
+static __always_inline void show(struct event *event)
+{
+	count(SLOW);
+	if (events.ringbuf_output(event, sizeof(*event), 0))
+		count(LOST);
+}
+
 RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 {
 	struct event event = {
@@ -79,6 +104,15 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 		.cpu = bpf_get_smp_processor_id(),
 	};
 
+#ifdef FRAMES
+	/* A link receives in the callback that the message is for: before another one is delivered on this CPU. */
+	struct event *kept;
+	int zero = 0;
+
+	kept = last.lookup(&zero);
+	if (kept)
+		*kept = event;
+#else
 	if (!wanted(&event))
 		return 0;
 	count(DELIVERED);
@@ -86,8 +120,72 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 	if (event.delivered < event.queued || event.delivered - event.queued <= SLOWER_CYCLES)
 		return 0;
 #endif
-	count(SLOW);
-	if (events.ringbuf_output(&event, sizeof(event), 0))
-		count(LOST);
+	show(&event);
+#endif
 	return 0;
 }
+
+#ifdef FRAMES
+RAW_TRACEPOINT_PROBE(popcorn_net_receive)
+{
+	struct event event = {
+		.src = ctx->args[1],
+		.dst = ctx->args[2],
+		.queue = ctx->args[3],
+		.len = ctx->args[4],
+		.queued = ctx->args[5],
+		.stack = ctx->args[6],
+		.cpu = bpf_get_smp_processor_id(),
+	};
+	struct event *message;
+	int zero = 0;
+
+	if (!wanted(&event))
+		return 0;
+	count(DELIVERED);
+#ifdef SLOWER_CYCLES
+	if (event.stack < event.queued || event.stack - event.queued <= SLOWER_CYCLES)
+		return 0;
+#endif
+	message = last.lookup(&zero);
+	if (message && message->queued == event.queued && message->src == event.src &&
+	    message->dst == event.dst && message->queue == event.queue) {
+		event.seq = message->seq;
+		event.service = message->service;
+		event.doorbell = message->doorbell;
+		event.irq = message->irq;
+		event.poll = message->poll;
+		event.delivered = message->delivered;
+	}
+	show(&event);
+	return 0;
+}
+
+RAW_TRACEPOINT_PROBE(popcorn_net_drop)
+{
+	bool rx = ctx->args[4];
+	struct event event = {
+		.src = rx ? ctx->args[2] : ctx->args[1],
+		.dst = rx ? ctx->args[1] : ctx->args[2],
+		.queue = ctx->args[3],
+		.reason = ctx->args[5],
+		.len = ctx->args[6],
+		.queued = ctx->args[7],
+		.stack = ctx->args[7],
+		.cpu = bpf_get_smp_processor_id(),
+	};
+
+#ifdef ONLY_LINK
+	if ((u32)ctx->args[1] != ONLY_LINK)
+		return 0;
+#endif
+	if (!passes(&event))
+		return 0;
+	count(DROPPED);
+	/* It took no time, so none is slow. */
+#ifndef SLOWER_CYCLES
+	show(&event);
+#endif
+	return 0;
+}
+#endif

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Messages to this kernel one by one, each with the time that its stages took.
+"""Messages to this kernel, or frames of its links, one by one, with the time that each stage took.
 
 Where :mod:`popcorn_tracing.latency` counts, this shows: which message it was that took so long, and
 which stage of its way. What the buffer has no room for is counted.
+
+A line's bytes are not shown: they carry no time of their own. Those of several writes travel in
+one message, which is shown, and are handed to a reader in other pieces than they came in.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -31,8 +34,10 @@ from popcorn_tracing.common import (
     wait,
 )
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.net import EVENTS as NET_EVENTS
+from popcorn_tracing.net import NO_PEER, link_node, reason_name
 
-__all__ = ("EVENTS", "POINTS", "Flow", "Options", "Span", "Summary", "run")
+__all__ = ("EVENTS", "FRAME_EVENTS", "POINTS", "Flow", "Frame", "Options", "Span", "Summary", "run")
 
 SOURCE = Path(__file__).with_suffix(".bpf.c")
 
@@ -41,16 +46,26 @@ EVENTS: Mapping[str, tuple[str, ...]] = {
     "popcorn_msg_delivered": LATENCY_EVENTS["popcorn_msg_delivered"],
 }
 
-#: The stamps of a message, in the order of its way.
+#: The same for frames, which are told by their messages where they were before.
+FRAME_EVENTS: Mapping[str, tuple[str, ...]] = {
+    **EVENTS,
+    "popcorn_net_receive": NET_EVENTS["popcorn_net_receive"],
+    "popcorn_net_drop": NET_EVENTS["popcorn_net_drop"],
+}
+
+#: The stamps of a message, in the order of its way; a frame comes to the network stack then.
 POINTS = ("queued", "doorbell", "interrupt", "poll", "delivered")
+FRAME_POINTS = (*POINTS, "stack")
 
 #: Indices of enum counter_id in the BPF program.
 DELIVERED = 0
 SLOW = 1
 LOST = 2
+DROPPED = 3
 
-#: struct event in the BPF program: native, as it is aligned by hand.
+#: struct event in the BPF program: native, as it is aligned by hand; and that of a frame.
 EVENT = struct.Struct("=6I5Q2I")
+FRAME = struct.Struct("=6I5Q2IQ")
 
 #: What the buffer holds unless it is said: 4 MiB, some 50,000 messages.
 BUFFER_BYTES = 4 << 20
@@ -62,6 +77,8 @@ class Options:
 
     Node and service by name or number; sizes in bytes, both included; `slower_us` is more than so
     many microseconds from queued to delivered. `buffer_bytes` is for those that wait to be shown.
+    `frames` are shown instead if it is set or a `link`, whose alone they are then; theirs is the
+    time until the network stack has them.
     """
 
     node: str | None = None
@@ -70,11 +87,22 @@ class Options:
     size_max: int | None = None
     slower_us: float | None = None
     buffer_bytes: int = BUFFER_BYTES
+    frames: bool = False
+    link: str | None = None
 
     def __post_init__(self) -> None:
+        if self.of_frames and self.service is not None:
+            raise UsageError(
+                "all frames are of one service", "give --service without --frames and --link"
+            )
         if self.size_max is not None and (self.size_min or 0) > self.size_max:
             raise UsageError("no message is as long as --min-size and as short as --max-size")
         ring_pages(self.buffer_bytes)
+
+    @property
+    def of_frames(self) -> bool:
+        """Whether frames are shown."""
+        return self.frames or self.link is not None
 
 
 @dataclass(frozen=True)
@@ -92,18 +120,16 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Flow:
-    """One message. `when` is when it was queued, seconds after the first one; `cpu` delivered it.
+class Passage:
+    """Something that came. `when` is when it was queued, seconds after the first one; `cpu` took it.
 
     `spans` follow one another and their sum is `nanos`, the whole way, but for rounding.
     """
 
     when: float
-    src: int
-    dst: int
+    src: int | None
+    dst: int | None
     queue: int
-    seq: int
-    service: int
     bytes: int
     cpu: int
     nanos: int
@@ -115,48 +141,77 @@ class Flow:
         return max(self.spans, key=lambda span: span.nanos)
 
     def until(self, point: str) -> int | None:
-        """What the part that ends at one of POINTS took; None if the message did not pass it."""
+        """What the part that ends at one of POINTS took; None if it was not passed."""
         return next((span.nanos for span in self.spans if span.end == point), None)
 
-    def to_json(self) -> dict[str, Any]:
-        """Stable JSON form."""
+    def _json(self, **more: Any) -> dict[str, Any]:
         return {
             "time": round(self.when, 9),
             "src": self.src,
             "dst": self.dst,
             "queue": self.queue,
-            "seq": self.seq,
-            "service": service_name(self.service),
+            **more,
             "bytes": self.bytes,
             "cpu": self.cpu,
             "total_ns": self.nanos,
             "stages": [{"name": span.name, "ns": span.nanos} for span in self.spans],
-            "longest": self.longest.name,
+            "longest": self.longest.name if self.spans else None,
         }
 
 
-def way(stamps: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The POINTS that a message passed, each with its stamp; of `stamps`, 0 is none.
+@dataclass(frozen=True)
+class Flow(Passage):
+    """A message."""
+
+    seq: int
+    service: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        return self._json(seq=self.seq, service=service_name(self.service))
+
+
+@dataclass(frozen=True)
+class Frame(Passage):
+    """A frame that a link handed to the network stack, or `dropped`, for that reason.
+
+    One that was dropped has no spans; `when` is when that was. `src` or `dst` is None if it was
+    from or for nobody in particular.
+    """
+
+    dropped: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Stable JSON form."""
+        found = self._json(dropped=self.dropped)
+        return found if self.dropped is None else {**found, "total_ns": None}
+
+
+def way(stamps: Mapping[str, int], points: Sequence[str] = POINTS) -> list[tuple[str, int]]:
+    """The `points` that a message passed, each with its stamp; of `stamps`, 0 is none.
 
     What happened after the poll that found it began, as an interrupt during that poll, was not on
     its way; nor was a stamp that is out of order, which only a broken sender makes.
     """
     found = [("queued", stamps["queued"])]
-    end = stamps["delivered"]
-    bound = stamps["poll"] or end
-    for name in POINTS[1:-1]:
+    end = stamps[points[-1]]
+    poll = stamps["poll"] or end
+    for name in points[1:-1]:
         stamp = stamps[name]
-        if stamp and found[-1][1] <= stamp <= min(bound, end):
+        bound = end if name == "delivered" else min(poll, end)
+        if stamp and found[-1][1] <= stamp <= bound:
             found.append((name, stamp))
-    found.append(("delivered", max(end, found[-1][1])))
+    found.append((points[-1], max(end, found[-1][1])))
     return found
 
 
-def spans(stamps: Mapping[str, int], tsc_khz: int) -> tuple[Span, ...]:
-    """The parts of a message's :func:`way`, from the stamps of POINTS in cycles."""
+def spans(
+    stamps: Mapping[str, int], tsc_khz: int, points: Sequence[str] = POINTS
+) -> tuple[Span, ...]:
+    """The parts of a message's :func:`way`, from the stamps of `points` in cycles."""
     return tuple(
         Span(first, second, (b - a) * 1_000_000 // tsc_khz)
-        for (first, a), (second, b) in itertools.pairwise(way(stamps))
+        for (first, a), (second, b) in itertools.pairwise(way(stamps, points))
     )
 
 
@@ -166,7 +221,21 @@ def parse(data: bytes, begin_tsc: int, tsc_khz: int) -> Flow:
     way = dict(zip(POINTS, stamps, strict=True))
     when = (way["queued"] - begin_tsc) / (tsc_khz * 1000)
     nanos = max(0, way["delivered"] - way["queued"]) * 1_000_000 // tsc_khz
-    return Flow(when, src, dst, queue, seq, service, size, cpu, nanos, spans(way, tsc_khz))
+    return Flow(when, src, dst, queue, size, cpu, nanos, spans(way, tsc_khz), seq, service)
+
+
+def parse_frame(data: bytes, begin_tsc: int, tsc_khz: int) -> Frame:
+    """Likewise of a frame."""
+    found = FRAME.unpack(data[: FRAME.size])
+    src, dst, queue, _, _, size, *stamps, cpu, reason, stack = found
+    way = dict(zip(FRAME_POINTS, (*stamps, stack), strict=True))
+    when = (way["queued"] - begin_tsc) / (tsc_khz * 1000)
+    nodes = (None if node == NO_PEER else node for node in (src, dst))
+    if reason:
+        return Frame(when, *nodes, queue, size, cpu, 0, (), reason_name(reason))
+    nanos = max(0, stack - way["queued"]) * 1_000_000 // tsc_khz
+    parts = spans(way, tsc_khz, FRAME_POINTS)
+    return Frame(when, *nodes, queue, size, cpu, nanos, parts, None)
 
 
 @dataclass(frozen=True)
@@ -174,7 +243,8 @@ class Summary:
     """What became of the messages: `delivered` passed the filters but the time, `slow` that, too.
 
     Of the slow ones, `shown` were, `lost` found the buffer full. `missed` events are in none of
-    these: the kernel left them out.
+    these: the kernel left them out. Of frames, `delivered` are those received, and `dropped` ones
+    are among the slow if those were not asked for; None of messages.
     """
 
     delivered: int = 0
@@ -182,28 +252,36 @@ class Summary:
     shown: int = 0
     lost: int = 0
     missed: int = 0
+    dropped: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
-        return {
+        found = {
             "delivered": self.delivered,
             "slow": self.slow,
             "shown": self.shown,
             "lost": self.lost,
             "missed": self.missed,
         }
+        return found if self.dropped is None else {**found, "dropped": self.dropped}
 
 
 class Reader(RingReader):
-    """Takes messages out of the buffer and hands them on, `most` of them at the most."""
+    """Takes messages or frames out of the buffer and hands them on, at most `most` of them."""
 
     def __init__(
-        self, program: Any, here: Machine, show: Callable[[Flow], None], most: int | None
+        self,
+        program: Any,
+        here: Machine,
+        show: Callable[[Any], None],
+        most: int | None,
+        frames: bool = False,
     ) -> None:
         super().__init__(program)
         self._khz = here.tsc_khz
         self._show = show
         self._most = most
+        self._frames = frames
         self._begin: int | None = None
         self.shown = 0
 
@@ -214,14 +292,16 @@ class Reader(RingReader):
         if self._begin is None:
             # The first message's: there is no time stamp counter in Python.
             self._begin = EVENT.unpack(data[: EVENT.size])[6]
-        self._show(parse(data, self._begin, self._khz))
+        self._show((parse_frame if self._frames else parse)(data, self._begin, self._khz))
         self.shown += 1
 
     def summary(self) -> Summary:
         """What became of the messages so far."""
         counters = self.program["counters"]
         delivered, slow, lost = (counters.sum(i).value for i in (DELIVERED, SLOW, LOST))
-        return Summary(delivered, slow, self.shown, lost, missed_events(self.program))
+        dropped = counters.sum(DROPPED).value if self._frames else None
+        missed = missed_events(self.program)
+        return Summary(delivered, slow, self.shown, lost, missed, dropped)
 
 
 def _defines(options: Options, here: Machine, service: int | None) -> dict[str, int]:
@@ -235,6 +315,8 @@ def _defines(options: Options, here: Machine, service: int | None) -> dict[str, 
         "LEN_MIN": options.size_min,
         "LEN_MAX": options.size_max,
         "SLOWER_CYCLES": cycles,
+        "FRAMES": 1 if options.of_frames else None,
+        "ONLY_LINK": None if options.link is None else link_node(options.link),
     }
     some = {name: value for name, value in given.items() if value is not None}
     return {"TSC_KHZ": here.tsc_khz, "PAGES": ring_pages(options.buffer_bytes), **some}
@@ -244,23 +326,25 @@ def run(
     options: Options,
     limits: Limits,
     *,
-    show: Callable[[Flow], None],
+    show: Callable[[Flow | Frame], None],
     ready: Callable[[str], None],
     end: Callable[[Summary], None],
     output: IO[str] | None = None,
 ) -> int:
-    """Trace, and hand each message to `show`; `end` gets what became of them all, at the end.
+    """Trace, and hand each message or frame to `show`; `end` gets what became of them all, at the end.
 
     `ready` gets one line when tracing has begun, which is seconds after the call. `output` and the
     return value are those of :func:`popcorn_tracing.common.wait`, and so are the limits, but for an
-    interval, which there is none of. Raises what :func:`popcorn_tracing.latency.run` does.
+    interval, which there is none of. Raises what :func:`popcorn_tracing.latency.run` does, and
+    NotFoundError for a link that is not in this network namespace.
     """
     service = None if options.service is None else service_id(options.service)
-    check(EVENTS)
+    check(FRAME_EVENTS if options.of_frames else EVENTS)
     here = machine()
     with loaded(SOURCE, _defines(options, here, service)) as program:
-        reader = Reader(program, here, show, limits.messages)
-        ready("tracing messages" + ("" if limits.command else ", Ctrl-C ends it"))
+        reader = Reader(program, here, show, limits.messages, options.of_frames)
+        what = "frames" if options.of_frames else "messages"
+        ready(f"tracing {what}" + ("" if limits.command else ", Ctrl-C ends it"))
 
         def finish() -> None:
             # Ctrl-C at the end: what is left is not shown, but how many were is said.

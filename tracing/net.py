@@ -323,7 +323,8 @@ def _links() -> dict[int, str]:
         return {}
 
 
-def _link_node(name: str) -> int:
+def link_node(name: str) -> int:
+    """The node whose link that is; NotFoundError if this network namespace has none of that name."""
     with Links() as links:
         return links.get(name).node_id
 
@@ -347,7 +348,7 @@ def run(
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
     if options.link is not None:
-        defines["ONLY_LINK"] = _link_node(options.link)
+        defines["ONLY_LINK"] = link_node(options.link)
     with loaded(SOURCE, defines) as program:
         begin = time.monotonic()
         ready("tracing links" + ("" if limits.command else ", Ctrl-C ends it"))

@@ -8,8 +8,17 @@ int main(void)
 	struct context context;
 	char name[64];
 
-	while (next_event(name, &context))
+	while (next_event(name, &context)) {
 		TRACEPOINT(popcorn_msg_delivered);
-	printf("%lu %lu %lu\n", counters_map[DELIVERED], counters_map[SLOW], counters_map[LOST]);
+#ifdef FRAMES
+		TRACEPOINT(popcorn_net_receive);
+		TRACEPOINT(popcorn_net_drop);
+#endif
+	}
+	printf("%lu %lu %lu", counters_map[DELIVERED], counters_map[SLOW], counters_map[LOST]);
+#ifdef FRAMES
+	printf(" %lu", counters_map[DROPPED]);
+#endif
+	printf("\n");
 	return 0;
 }

@@ -98,8 +98,116 @@ def test_program_and_python_agree() -> None:
     assert [names[n] for n in (flow.DELIVERED, flow.SLOW, flow.LOST)] == [
         "DELIVERED", "SLOW", "LOST"
     ]  # fmt: skip
-    for name, fields in flow.EVENTS.items():
+    assert names[flow.DROPPED] == "DROPPED"
+    for name, fields in flow.FRAME_EVENTS.items():
         assert tracing_host.arguments_of(name) == fields
+
+
+# frames
+
+
+def event(name: str, **values: int) -> str:
+    return tracing_host.event(flow.FRAME_EVENTS, f"popcorn_{name}", **values)
+
+
+def received(**values: int) -> str:
+    return event("net_receive", **{"src": 1, "dst": 0, "queue": 2, "queued": 1000, **values})
+
+
+def frames_of(bpf, lines: list[str], **defines: int) -> tuple[list[flow.Frame], list[int]]:
+    records, counters = bpf(lines, FRAMES=1, **defines)
+    assert {len(record) for record in records} <= {flow.FRAME.size}
+    return [flow.parse_frame(record, 1000, HERE.tsc_khz) for record in records], counters
+
+
+def test_a_frame_has_the_stages_of_its_message(bpf) -> None:
+    lines = [
+        message(src=1, dst=0, queue=2, seq=7, service=5, len=99, **RUNG),
+        received(len=60, tsc=31_000),
+    ]
+    (frame,), counters = frames_of(bpf, lines)
+    assert counters == [1, 1, 0, 0]
+    assert (frame.src, frame.dst, frame.queue, frame.bytes, frame.cpu) == (1, 0, 2, 60, 3)
+    assert [(span.name, span.nanos) for span in frame.spans] == [
+        ("queued-doorbell", 100),
+        ("doorbell-interrupt", 400),
+        ("interrupt-poll", 1500),
+        ("poll-delivered", 8000),
+        ("delivered-stack", 5000),
+    ]
+    assert (frame.nanos, frame.dropped, frame.longest.name) == (15_000, None, "poll-delivered")
+    assert frame.to_json()["dropped"] is None
+
+
+def test_a_frame_does_not_take_the_stages_of_another_message(bpf) -> None:
+    # Of another queue, another time, another sender.
+    for other in ({"queue": 3}, {"queued": 999}, {"src": 2}):
+        given = {"src": 1, "dst": 0, "queue": 2, **RUNG, **other}
+        (frame,), _ = frames_of(bpf, [message(**given), received(tsc=31_000)])
+        assert [span.name for span in frame.spans] == ["queued-stack"]
+
+
+def test_drops_are_frames_too(bpf) -> None:
+    lines = [
+        event("net_drop", node=0, peer=1, queue=2, rx=1, reason=22, len=1009, tsc=3000),
+        event("net_drop", node=0, peer=flow.NO_PEER, queue=1, reason=15, len=60, tsc=5000),
+    ]
+    (came, went), counters = frames_of(bpf, lines)
+    assert counters == [0, 2, 0, 2]
+    assert (came.src, came.dst, came.dropped, came.bytes) == (1, 0, "rx_too_long", 1009)
+    assert (went.src, went.dst, went.dropped, went.bytes) == (0, None, "tx_no_peer", 60)
+    assert went.to_json() == {
+        "time": 2e-06, "src": 0, "dst": None, "queue": 1, "dropped": "tx_no_peer", "bytes": 60,
+        "cpu": 3, "total_ns": None, "stages": [], "longest": None,
+    }  # fmt: skip
+    assert cli_trace._passage_line(went).split() == [
+        "0.000002", "0", "-", "1", "60", "3", *"------", "dropped:", "tx_no_peer",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("defines", "sizes", "counters"),
+    [
+        ({}, [1, 2, 3, 4, 5], [3, 5, 0, 2]),
+        ({"ONLY_NODE": 2}, [2, 5], [1, 2, 0, 1]),
+        ({"ONLY_LINK": 0}, [1, 2, 5], [2, 3, 0, 1]),
+        ({"LEN_MIN": 2, "LEN_MAX": 4}, [2, 3, 4], [2, 3, 0, 1]),
+        # What was dropped took no time.
+        ({"SLOWER_CYCLES": 0}, [1, 2, 3], [3, 3, 0, 2]),
+        ({"SLOWER_CYCLES": 500}, [3], [3, 1, 0, 2]),
+    ],
+)
+def test_filters_of_frames(bpf, defines: dict[str, int], sizes: list[int], counters: list[int]):
+    lines = [
+        received(len=1, tsc=1001),
+        received(len=2, src=2, tsc=1500),
+        received(len=3, dst=3, tsc=1501),
+        event("net_drop", node=3, peer=1, rx=1, reason=10, len=4, tsc=1),
+        event("net_drop", node=0, peer=2, reason=16, len=5, tsc=1),
+    ]
+    found, counted = frames_of(bpf, lines, **defines)
+    assert ([frame.bytes for frame in found], counted) == (sizes, counters)
+
+
+def test_a_prime_number_of_frames(bpf) -> None:
+    lines = [received(tsc=1001)] * 9_973 + [event("net_drop", reason=22, tsc=1)] * 997
+    assert frames_of(bpf, lines, ROOM=7)[1] == [9_973, 10_970, 10_963, 997]
+
+
+def test_a_line_of_a_frame() -> None:
+    parts = (flow.Span("queued", "poll", 500), flow.Span("poll", "stack", 1500))
+    frame = flow.Frame(0.25, 1, 0, 2, 331, 3, 2000, parts, None)
+    cells = cli_trace._passage_line(frame).split()
+    assert cells == [
+        "0.250000", "1", "0", "2", "331", "3", "2.0",
+        "-", "-", "0.5", "-", "1.5", "poll", "->", "stack", "75%",
+    ]  # fmt: skip
+
+
+def test_frames_and_a_service_do_not_go_together() -> None:
+    for given in ({"frames": True}, {"link": "popcorn0"}):
+        with pytest.raises(UsageError, match="one service"):
+            flow.Options(service="echo", **given)
 
 
 # a message's way
@@ -311,6 +419,13 @@ def test_lines_for_people(ctl) -> None:
     ]
 
 
+def test_frames_have_columns_of_their_own(ctl) -> None:
+    status, out, _, asked = ctl("--link", "popcorn0")
+    assert (status, asked[0]) == (0, flow.Options(link="popcorn0"))
+    assert out.splitlines()[0].split()[-4:] == ["POLL", "DELIV", "STACK", "LONGEST"]
+    assert ctl("--frames", "--service", "echo")[0] == 2
+
+
 def test_json_lines(ctl) -> None:
     _, out, _, _ = ctl("--json")
     first, last = [json.loads(line) for line in out.splitlines()]
@@ -337,6 +452,11 @@ def test_the_command_line(ctl) -> None:
         (flow.Summary(5, 5, 5), "5 messages delivered, 5 shown, 0 lost"),
         (flow.Summary(9, 9, 5), "9 messages delivered, 5 shown, 4 came too late to be, 0 lost"),
         (flow.Summary(9, 2, 2), "9 messages delivered, 2 slow enough, 2 shown, 0 lost"),
+        (flow.Summary(9, 11, 11, dropped=2), "9 frames received, 2 dropped, 11 shown, 0 lost"),
+        (
+            flow.Summary(9, 1, 1, dropped=2),
+            "9 frames received, 2 dropped, 1 slow enough, 1 shown, 0 lost",
+        ),
     ],
 )
 def test_what_is_said_at_the_end(summary: flow.Summary, says: str) -> None:

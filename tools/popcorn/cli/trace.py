@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from popcorn_tracing.boot import Start
     from popcorn_tracing.common import Limits, LogHistogram, Machine, Times
     from popcorn_tracing.doorbell import Report as DoorbellReport
-    from popcorn_tracing.flow import Flow, Summary
+    from popcorn_tracing.flow import Flow, Frame, Summary
     from popcorn_tracing.heatmap import Column
     from popcorn_tracing.latency import Report, Row
     from popcorn_tracing.net import Report as NetReport
@@ -128,6 +128,11 @@ FLOW_FORMAT = (
     "{:>11}  {:<{node}}  {:<{node}}  {:>2}  {:<8}  {:>7}  {:>3}  {:>9}"
     "  {:>9}  {:>9}  {:>9}  {:>9}  {}"
 )
+FRAME_STAGES = (*FLOW_STAGES, ("STACK", "stack"))
+FRAME_FORMAT = (
+    "{:>11}  {:<{node}}  {:<{node}}  {:>2}  {:>7}  {:>3}  {:>9}"
+    "  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}  {}"
+)
 
 
 @trace.command("latency", cls=TracingCommand)
@@ -215,6 +220,8 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     show_default=True,
     help="Room for messages that wait to be shown.",
 )
+@click.option("--frames", is_flag=True, help="Show frames of links instead, and drops.")
+@click.option("--link", type=LINK, help="Likewise, of this link only, an interface's name.")
 @click.pass_context
 def flow(ctx: click.Context, duration: float | None, messages: int | None, **given: Any) -> None:
     """Show messages to this kernel one by one, and where their time went.
@@ -222,6 +229,9 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
     Each line is a message: when it was queued, who sent it, and for each stage the microseconds
     until it was reached; a stage that the message did not go through is a dash, and its time is in
     the next one. The last column names the part that took the longest.
+
+    With --frames or --link, each line is a frame that a link of this kernel received, with the time
+    until the network stack had it, or dropped, with the reason.
 
     With COMMAND, trace while it runs and exit with its status. Otherwise Ctrl-C ends the trace. At
     the end it says how many messages there were, and how many of them were lost to the buffer.
@@ -235,20 +245,23 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
         given["max_size"],
         given["slower"],
         given["buffer"],
+        given["frames"],
+        given["link"],
     )
+    shown_frames = options.of_frames
     limits = _limits(ctx, duration=duration, messages=messages)
     as_json = settings().json
 
     def ready(text: str) -> None:
         _say(text)
         if not as_json:
-            print(_flow_line(_FLOW_HEAD), flush=True)
+            print(_frame_line(_FRAME_HEAD) if shown_frames else _flow_line(_FLOW_HEAD), flush=True)
 
-    def show(found: Flow) -> None:
+    def show(found: Flow | Frame) -> None:
         if as_json:
             print_json_line(found.to_json())
         else:
-            print(_flow_line(_flow_cells(found)), flush=True)
+            print(_passage_line(found), flush=True)
 
     def end(summary: Summary) -> None:
         if as_json:
@@ -270,8 +283,36 @@ def _flow_line(cells: tuple[str, ...]) -> str:
     return FLOW_FORMAT.format(*cells, node=4).rstrip()
 
 
-def _flow_cells(found: Flow) -> tuple[str, ...]:
+_FRAME_HEAD = (
+    "TIME, S", "FROM", "TO", "Q", "BYTES", "CPU", "TOTAL, µs",
+    *(header for header, _ in FRAME_STAGES), "LONGEST",
+)  # fmt: skip
+
+
+def _frame_line(cells: tuple[str, ...]) -> str:
+    return FRAME_FORMAT.format(*cells, node=4).rstrip()
+
+
+def _passage_line(found: Flow | Frame) -> str:
     from popcorn_tracing.common import service_name
+    from popcorn_tracing.flow import Flow
+
+    def node(number: int | None) -> str:
+        return "-" if number is None else str(number)
+
+    where = (f"{found.when:.6f}", node(found.src), node(found.dst), str(found.queue))
+    size = (str(found.bytes), str(found.cpu))
+    if isinstance(found, Flow):
+        times = _passage_times(found, FLOW_STAGES)
+        return _flow_line((*where, service_name(found.service), *size, *times))
+    if found.dropped is not None:
+        dashes = ("-",) * (1 + len(FRAME_STAGES))
+        return _frame_line((*where, *size, *dashes, f"dropped: {found.dropped}"))
+    return _frame_line((*where, *size, *_passage_times(found, FRAME_STAGES)))
+
+
+def _passage_times(found: Flow | Frame, stages: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The whole, each part, and which was the longest."""
 
     def micros(nanos: int | None) -> str:
         return "-" if nanos is None else f"{nanos / 1000:.1f}"
@@ -279,22 +320,19 @@ def _flow_cells(found: Flow) -> tuple[str, ...]:
     longest = found.longest
     share = 100 * longest.nanos // found.nanos if found.nanos else 0
     return (
-        f"{found.when:.6f}",
-        str(found.src),
-        str(found.dst),
-        str(found.queue),
-        service_name(found.service),
-        str(found.bytes),
-        str(found.cpu),
         micros(found.nanos),
-        *(micros(found.until(point)) for _, point in FLOW_STAGES),
+        *(micros(found.until(point)) for _, point in stages),
         f"{_title(longest.name)} {share}%",
     )
 
 
 def _flow_end(summary: Summary) -> str:
-    parts = [f"{summary.delivered} messages delivered"]
-    if summary.slow != summary.delivered:
+    if summary.dropped is None:
+        parts, all_of_them = [f"{summary.delivered} messages delivered"], summary.delivered
+    else:
+        parts = [f"{summary.delivered} frames received", f"{summary.dropped} dropped"]
+        all_of_them = summary.delivered + summary.dropped
+    if summary.slow != all_of_them:
         parts.append(f"{summary.slow} slow enough")
     parts.append(f"{summary.shown} shown")
     left = summary.slow - summary.shown - summary.lost
