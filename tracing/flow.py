@@ -121,7 +121,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Passage:
-    """Something that came. `when` is when it was queued, seconds after the first one; `cpu` took it.
+    """What came. `when` is when it was queued, seconds after the first one; `cpu` took it.
 
     `spans` follow one another and their sum is `nanos`, the whole way, but for rounding.
     """
@@ -331,7 +331,7 @@ def run(
     end: Callable[[Summary], None],
     output: IO[str] | None = None,
 ) -> int:
-    """Trace, and hand each message or frame to `show`; `end` gets what became of them all, at the end.
+    """Trace, and hand each message or frame to `show`; `end` gets what became of them, at the end.
 
     `ready` gets one line when tracing has begun, which is seconds after the call. `output` and the
     return value are those of :func:`popcorn_tracing.common.wait`, and so are the limits, but for an

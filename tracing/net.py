@@ -324,7 +324,7 @@ def _links() -> dict[int, str]:
 
 
 def link_node(name: str) -> int:
-    """The node whose link that is; NotFoundError if this network namespace has none of that name."""
+    """The node whose link that is; NotFoundError if it is not in this network namespace."""
     with Links() as links:
         return links.get(name).node_id
 

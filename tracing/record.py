@@ -440,10 +440,10 @@ class Writer:
 
     def line(self, kind: str, values: Mapping[str, int]) -> None:
         """Bytes of a line, at the end where they were seen."""
-        here, way, other = ("src", "to", "dst") if kind == "tty_transmit" else ("dst", "from", "src")
-        name = f"line {values['line']} {way} {self._name(values[other])}"
+        src, dst = values["src"], values["dst"]
+        node, way, peer = (src, "to", dst) if kind == "tty_transmit" else (dst, "from", src)
+        track = self._track(node, f"line {values['line']} {way} {self._name(peer)}")
         args = f'"bytes":{values["len"]},"left":{values["left"]}'
-        track = self._track(values[here], name)
         self.instant(track, kind.removeprefix("tty_"), self._ruler.cycles(values["tsc"]), args)
 
     def event(self, event: Event, remote: bool) -> None:

@@ -24,6 +24,7 @@ import pytest
 from guest import RELEASE, ctl, ctl_json, quiet, release_all
 from popcorn import Client
 from popcorn.start import Spec, start_kernel
+from tracers import Tracer
 
 PINGS = 9_973
 
@@ -46,30 +47,6 @@ def bpf_programs() -> set[int]:
         found.add(attributes[1])
         attributes[0] = attributes[1]
     return found
-
-
-class Tracer:
-    """A tracer in the background, from its first word to its report."""
-
-    def __init__(self, where: Path, *words: str) -> None:
-        self.out, self.err = where / f"{words[0]}.out", where / f"{words[0]}.err"
-        with self.out.open("w") as out, self.err.open("w") as err:
-            self.process = subprocess.Popen(
-                ["popcornctl", "--json", "trace", *words], stdout=out, stderr=err
-            )
-
-    def wait_ready(self, seconds: float = 120) -> None:
-        end = time.monotonic() + seconds
-        while "Ctrl-C ends it" not in self.err.read_text():
-            assert self.process.poll() is None, self.err.read_text()
-            assert time.monotonic() < end, "the tracer does not begin"
-            time.sleep(0.1)
-
-    def end(self) -> str:
-        """As Ctrl-C ends it."""
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(120) == 0, self.err.read_text()
-        return self.out.read_text()
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +84,7 @@ def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     }
     for tracer in tracers.values():
         tracer.wait_ready()
-    assert len(bpf_programs() - programs) == 3 + 1 + 4 + 11
+    assert len(bpf_programs() - programs) == 3 + 1 + 4 + 16
     before = web.node(1), web.queues()
     fabric = ctl_json(
         "trace", "latency", "--source", "fabric", "--node", "web", "--by", "channel", "--",

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Frames and bytes between two kernels: known numbers of them, the same in each tracer."""
+
+from __future__ import annotations
+
+import collections
+import json
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import net
+import pytest
+
+from guest import ctl, ctl_json
+from popcorn import Client
+from popcorn.models import Kernel
+from tracers import Tracer
+from ttys import modprobe, noise, opened, read_exactly, write_all
+
+LINK = "popcorn0"
+DATAGRAMS, SIZE = 997, 331
+TOO_LONG, LONG_SIZE = 7, 1009
+BYTES = 9_973
+
+HEADERS = 14 + 20 + 8
+"""Ethernet, IP and UDP."""
+
+LINE, INDEX = 4, 12
+"""A line to node 1, and its device here."""
+
+#: In the other kernel: what sends datagrams back; what answers a newline with a longer one than the
+#: link here takes; what sends bytes of a line back.
+ANSWERS = f"""
+printf '#!/bin/sh\\nwhile read -r _; do head -c {LONG_SIZE} /dev/zero; done\\n' >/tmp/long
+chmod +x /tmp/long
+nc -u -ll -p 7777 -e cat >/dev/null 2>&1 </dev/null &
+nc -u -ll -p 7778 -e /tmp/long >/dev/null 2>&1 </dev/null &
+(exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; exec cat) 2>/dev/null &
+sysctl -w net.ipv6.conf.all.disable_ipv6=1
+"""
+
+
+@pytest.fixture
+def other(
+    modules: None, shared: Callable[..., Kernel], run_image: Callable[[str], Path], client: Client
+) -> Iterator[str]:
+    """The address of a second kernel that answers, on a link where nothing else is said."""
+    modprobe("popcorn_tty")
+    assert ctl("link", "add").returncode == 0
+    shared("web", initrd=run_image(net.SERVE), memory_mib=384)
+    (link,) = ctl_json("link", "list")
+    (shown,) = json.loads(net.sh("ip", "-4", "-j", "address", "show", "dev", LINK))
+    here = str(shown["addr_info"][0]["local"])
+    there = f"{here.rpartition('.')[0]}.{client.node('web').id + 1}"
+    net.wait_for_shell(there)
+    net.remote(there, ANSWERS)
+    mac = net.remote(there, f"cat /sys/class/net/{LINK}/address").strip()
+    # Addresses that are known need not be asked for; and shorter than what the other one sends.
+    net.remote(there, f"ip neigh replace {here} lladdr {link['mac']} nud permanent dev {LINK}")
+    net.sh("ip", "neigh", "replace", there, "lladdr", mac, "nud", "permanent", "dev", LINK)
+    net.sh("sysctl", "-qw", f"net.ipv6.conf.{LINK}.disable_ipv6=1")
+    net.sh("ip", "link", "set", LINK, "mtu", "576")
+    yield there
+    assert ctl("link", "del", LINK, "--force").returncode == 0
+    modprobe("-r", "popcorn_tty")
+    subprocess.run(["modprobe", "-r", "popcorn_net"], check=True)
+
+
+def say(there: str) -> None:
+    """Each datagram comes back before the next one goes; then those that do not come back."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.settimeout(60)
+        sender.connect((there, 7777))
+        for number in range(DATAGRAMS):
+            data = number.to_bytes(4, "big") + bytes(SIZE - 4)
+            sender.send(data)
+            assert sender.recv(2048) == data
+    before = net.counters(LINK)["rx_too_long"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        sender.connect((there, 7778))
+        for number in range(TOO_LONG):
+            sender.send(b"\n")
+            net.wait_until(
+                "the long answer", lambda n=number: net.counters(LINK)["rx_too_long"] > before + n
+            )
+
+
+def test_every_tracer_counts_frames_and_bytes_exactly(other: str, tmp_path: Path) -> None:
+    tracers = {
+        "net": Tracer(tmp_path, "net", "--link", LINK),
+        "flow": Tracer(tmp_path, "flow", "--link", LINK, "--buffer", "8M"),
+        "record": Tracer(tmp_path, "record", "-o", str(tmp_path / "all.json"), "--buffer", "32M"),
+    }
+    for tracer in tracers.values():
+        tracer.wait_ready()
+    before = net.counters(LINK)
+    say(other)
+    data = noise(BYTES)
+    with opened(INDEX) as fd:
+        write_all(fd, data)
+        assert read_exactly(fd, BYTES) == data
+    after = net.counters(LINK)
+    found = {name: tracer.end() for name, tracer in tracers.items()}
+    counted = {name: after[name] - before[name] for name in after}
+    check_net(json.loads(found["net"]), counted)
+    check_flow([json.loads(line) for line in found["flow"].splitlines()])
+    timeline = json.loads((tmp_path / "all.json").read_text())
+    check_record(json.loads(found["record"]), timeline["traceEvents"], counted)
+
+
+def check_net(found: dict[str, Any], counted: dict[str, int]) -> None:
+    print(json.dumps(found["packets"]), json.dumps(found["received"][0]["latency"])[:200])
+    assert found["missed"] == 0
+    assert found["packets"] == {
+        "sent": DATAGRAMS + TOO_LONG, "copies": DATAGRAMS + TOO_LONG,
+        "received": DATAGRAMS, "dropped": TOO_LONG,
+    }  # fmt: skip
+    assert (counted["tx_packets"], counted["rx_packets"], counted["rx_too_long"]) == (
+        DATAGRAMS + TOO_LONG, DATAGRAMS, TOO_LONG,
+    )  # fmt: skip
+    assert counted["tx_copies"] == DATAGRAMS + TOO_LONG
+    assert sum(row["bytes"] for row in found["sent"]) == counted["tx_bytes"]
+    assert sum(row["bytes"] for row in found["received"]) == counted["rx_bytes"]
+    assert counted["rx_bytes"] == DATAGRAMS * (HEADERS + SIZE)
+    assert {(row["src"], row["dst"]) for row in found["sent"]} == {(0, 1)}
+    assert {(row["src"], row["dst"], row["backwards"]) for row in found["received"]} == {(1, 0, 0)}
+    assert {(row["peer"], row["reason"]) for row in found["dropped"]} == {(1, "rx_too_long")}
+
+
+def check_flow(lines: list[dict[str, Any]]) -> None:
+    *frames, last = lines
+    assert last["summary"] == {
+        "delivered": DATAGRAMS, "slow": DATAGRAMS + TOO_LONG, "shown": DATAGRAMS + TOO_LONG,
+        "lost": 0, "missed": 0, "dropped": TOO_LONG,
+    }  # fmt: skip
+    sizes = collections.Counter((frame["dropped"], frame["bytes"]) for frame in frames)
+    assert sizes == {
+        (None, HEADERS + SIZE): DATAGRAMS,
+        ("rx_too_long", HEADERS + LONG_SIZE): TOO_LONG,
+    }
+    assert {(frame["src"], frame["dst"]) for frame in frames} == {(1, 0)}
+    for frame in frames:
+        if frame["dropped"] is None:
+            parts = [stage["ns"] for stage in frame["stages"]]
+            assert 0 <= frame["total_ns"] - sum(parts) < len(parts)
+            # It was found which message it came in.
+            assert frame["stages"][-1]["name"] == "delivered-stack"
+
+
+def check_record(
+    said: dict[str, Any], events: list[dict[str, Any]], counted: dict[str, int]
+) -> None:
+    seen = {kind: number["seen"] for kind, number in said["events"].items()}
+    assert not any(e["lost"] or e["left_out"] for e in said["events"].values())
+    assert (seen["net_transmit"], seen["net_receive"], seen["net_drop"]) == (
+        counted["tx_copies"], counted["rx_packets"], counted["rx_too_long"],
+    )  # fmt: skip
+    names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    bytes_of: collections.Counter[str] = collections.Counter()
+    number_of: collections.Counter[str] = collections.Counter()
+    for e in events:
+        if e["ph"] == "i" and e["pid"] == 1:
+            track = names[e["pid"], e["tid"]].partition(", ")[0]
+            number_of[f"{track}: {e['name']}"] += 1
+            bytes_of[f"{track}: {e['name']}"] += e["args"].get("bytes", 0)
+    assert number_of["link to web: transmit"] == DATAGRAMS + TOO_LONG
+    assert number_of["link from web: receive"] == DATAGRAMS
+    assert number_of["link from web: drop rx_too_long"] == TOO_LONG
+    assert bytes_of["link to web: transmit"] == counted["tx_bytes"]
+    assert bytes_of["link from web: receive"] == counted["rx_bytes"]
+    assert bytes_of[f"line {LINE} to web: transmit"] == BYTES
+    assert bytes_of[f"line {LINE} from web: receive"] == BYTES
+    ways = collections.Counter((e["ph"], e["name"]) for e in events if e.get("cat") == "frame")
+    assert ways == {("b", "frame from web"): DATAGRAMS, ("e", "frame from web"): DATAGRAMS}
+
+
+def test_refusals(client: Client) -> None:
+    for words, status, says in (
+        (("flow", "--link", "nothing"), 1, "there is no link 'nothing'"),
+        (("flow", "--link", "lo"), 1, "interface 'lo' is no link of Popcorn"),
+        (("flow", "--frames", "--service", "echo"), 2, "all frames are of one service"),
+    ):
+        done = ctl("trace", *words)
+        assert (done.returncode, done.stdout) == (status, ""), done.stderr
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
