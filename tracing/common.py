@@ -202,7 +202,8 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
             "apt-get install python3-bpfcc, and run popcornctl with /usr/bin/python3",
         ) from error
     # -w: an old compiler warns about newer kernels' headers, which bcc includes on its own.
-    flags = ["-w", *(f"-D{name}={value}" for name, value in defines.items())]
+    # -I: bcc compiles from memory, and does not know where the program was.
+    flags = ["-w", f"-I{source.resolve().parent}", *(f"-D{name}={value}" for name, value in defines.items())]
     try:
         program = bcc.BPF(src_file=str(source), cflags=flags)
     # bcc raises a bare Exception for everything that goes wrong.
@@ -475,6 +476,11 @@ class LogHistogram:
     minimum: int = 0
     maximum: int = 0
     slots: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, cell: Any) -> Self:
+        """From a struct numbers (numbers.bpf.h)."""
+        return cls(cell.count, cell.total, cell.min, cell.max, tuple(cell.slots))
 
     @classmethod
     def merged(cls, parts: Iterable[Self]) -> Self:

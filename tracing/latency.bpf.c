@@ -11,8 +11,9 @@
  * program that runs at the sending of another message. A raw one is skipped only when it interrupts
  * itself, and that is counted (recursion_misses in the program's fdinfo).
  */
+#include "numbers.bpf.h"
+
 #define FLOWS_MAX 256	/* 8 nodes, 4 queues, 8 services */
-#define SLOTS 40	/* powers of two of nanoseconds; the last one takes all above 9 minutes */
 
 enum stage_id {
 	QUEUED_DOORBELL,
@@ -42,12 +43,8 @@ struct pair {
 };
 
 struct stage {
-	u64 count;
 	u64 backwards;	/* the end was stamped before the beginning; in nothing else here */
-	u64 total;	/* nanoseconds, as the next two */
-	u64 min;
-	u64 max;
-	u64 slots[SLOTS];
+	struct numbers times;	/* nanoseconds */
 };
 
 struct arrivals {
@@ -97,8 +94,6 @@ static __always_inline bool wanted(const struct flow *flow)
 
 static __always_inline void record(struct stage *stage, u64 begin, u64 end)
 {
-	u64 cycles, ns, slot;
-
 	/* A stage that the message did not go through. */
 	if (!begin || !end)
 		return;
@@ -106,19 +101,7 @@ static __always_inline void record(struct stage *stage, u64 begin, u64 end)
 		stage->backwards++;
 		return;
 	}
-	cycles = end - begin;
-	/* No overflow for half an hour; a longer time can only be a forged stamp. */
-	ns = (cycles >> 43 ? ~0ULL : cycles * 1000000) / TSC_KHZ;
-	slot = bpf_log2l(ns) - 1;
-	if (slot >= SLOTS)
-		slot = SLOTS - 1;
-	stage->slots[slot]++;
-	stage->total += ns;
-	if (!stage->count || ns < stage->min)
-		stage->min = ns;
-	if (ns > stage->max)
-		stage->max = ns;
-	stage->count++;
+	numbers_add(&stage->times, tsc_to_ns(end - begin, TSC_KHZ));
 }
 
 RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)

@@ -313,8 +313,7 @@ class Report:
 
 def _stage(name: str, cell: Any) -> Stage:
     """One stage from the value that a CPU has of it (struct stage)."""
-    times = LogHistogram(cell.count, cell.total, cell.min, cell.max, tuple(cell.slots))
-    return Stage(name, times, cell.backwards)
+    return Stage(name, LogHistogram.of(cell.times), cell.backwards)
 
 
 def _stages(cell: Any) -> tuple[Stage, ...]:

@@ -6,9 +6,10 @@
  * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id, -DONLY_LINK=node (a node has one link). No kernel
  * header, and raw tracepoints: see latency.bpf.c.
  */
+#include "numbers.bpf.h"
+
 #define FLOWS_MAX 256	/* ordered pairs of nodes, times queues */
 #define DROPS_MAX 1024	/* the same, for several reasons */
-#define SLOTS 40	/* powers of two, of bytes or nanoseconds; the last one takes all above */
 
 enum counter_id {
 	PACKETS,	/* sent and received, for a limit on them */
@@ -28,14 +29,6 @@ struct cause {
 	u32 queue;
 	u32 rx;
 	u32 reason;
-};
-
-struct numbers {
-	u64 count;
-	u64 total;
-	u64 min;
-	u64 max;
-	u64 slots[SLOTS];
 };
 
 struct sent {
@@ -87,21 +80,6 @@ static __always_inline bool wanted(u32 link, u32 peer)
 	return true;
 }
 
-static __always_inline void record(struct numbers *numbers, u64 value)
-{
-	u64 slot = bpf_log2l(value) - 1;
-
-	if (slot >= SLOTS)
-		slot = SLOTS - 1;
-	numbers->slots[slot]++;
-	numbers->total += value;
-	if (!numbers->count || value < numbers->min)
-		numbers->min = value;
-	if (value > numbers->max)
-		numbers->max = value;
-	numbers->count++;
-}
-
 RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
 {
 	struct flow flow = {
@@ -131,7 +109,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
 		found->merged++;
 		found->segments += gso_segs;
 	}
-	record(&found->sizes, len);
+	numbers_add(&found->sizes, len);
 	count(PACKETS);
 	return 0;
 }
@@ -143,7 +121,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_receive)
 		.dst = ctx->args[2],
 		.queue = ctx->args[3],
 	};
-	u64 len = (u32)ctx->args[4], queued = ctx->args[5], now = ctx->args[6], cycles;
+	u64 len = (u32)ctx->args[4], queued = ctx->args[5], now = ctx->args[6];
 	struct received *found, *none;
 	int zero = 0;
 
@@ -157,15 +135,13 @@ RAW_TRACEPOINT_PROBE(popcorn_net_receive)
 		count(UNRECORDED);
 		return 0;
 	}
-	record(&found->sizes, len);
+	numbers_add(&found->sizes, len);
 	count(PACKETS);
 	if (now < queued) {
 		found->backwards++;
 		return 0;
 	}
-	cycles = now - queued;
-	/* No overflow for half an hour; a longer time can only be a forged stamp. */
-	record(&found->times, (cycles >> 43 ? ~0ULL : cycles * 1000000) / TSC_KHZ);
+	numbers_add(&found->times, tsc_to_ns(now - queued, TSC_KHZ));
 	return 0;
 }
 

@@ -245,11 +245,7 @@ class Report:
 
 def _numbers(cells: Iterable[Any], name: str) -> LogHistogram:
     """A struct numbers over all CPUs."""
-    parts = [getattr(cell, name) for cell in cells]
-    return LogHistogram.merged(
-        LogHistogram(part.count, part.total, part.min, part.max, tuple(part.slots))
-        for part in parts
-    )
+    return LogHistogram.merged(LogHistogram.of(getattr(cell, name)) for cell in cells)
 
 
 def _sum(cells: Iterable[Any], name: str) -> int:

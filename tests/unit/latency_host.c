@@ -70,12 +70,12 @@ static void print(void)
 		const struct stage *stage = &arrivals.stages[i];
 		const char *comma = "";
 
-		printf("%s[%lu, %lu, %lu, %lu, %lu, {", i ? ", " : "", stage->count, stage->backwards,
-		       stage->total, stage->min, stage->max);
+		printf("%s[%lu, %lu, %lu, %lu, %lu, {", i ? ", " : "", stage->times.count,
+		       stage->backwards, stage->times.total, stage->times.min, stage->times.max);
 		for (int slot = 0; slot < SLOTS; slot++) {
-			if (!stage->slots[slot])
+			if (!stage->times.slots[slot])
 				continue;
-			printf("%s\"%d\": %lu", comma, slot, stage->slots[slot]);
+			printf("%s\"%d\": %lu", comma, slot, stage->times.slots[slot]);
 			comma = ", ";
 		}
 		printf("}]");

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import configparser
 import dataclasses
 import json
 import os
@@ -215,14 +216,14 @@ def cpu(count: int, nanoseconds: int) -> SimpleNamespace:
     """What one CPU's struct arrivals looks like through bcc, all messages alike."""
     slots = [0] * 40
     slots[nanoseconds.bit_length() - 1] = count
-    stage = SimpleNamespace(
+    times = SimpleNamespace(
         count=count,
-        backwards=count,
         total=count * nanoseconds,
         min=nanoseconds if count else 0,
         max=nanoseconds if count else 0,
         slots=slots,
     )
+    stage = SimpleNamespace(backwards=count, times=times)
     return SimpleNamespace(messages=count, bytes=16 * count, stages=[stage] * 5)
 
 
@@ -455,8 +456,18 @@ def test_bcc_gets_the_defines_and_is_cleaned_up(monkeypatch) -> None:
         common.loaded(latency.SOURCE, {"TSC_KHZ": 7, "ONLY_NODE": 2}),
     ):
         raise KeyboardInterrupt
-    assert made[0][:2] == (str(latency.SOURCE), ["-w", "-DTSC_KHZ=7", "-DONLY_NODE=2"])
+    assert made[0][:2] == (str(latency.SOURCE), [
+        "-w", f"-I{ROOT / 'tracing'}", "-DTSC_KHZ=7", "-DONLY_NODE=2",
+    ])  # fmt: skip
     assert made[0][2].cleaned == 1
+
+
+def test_what_bcc_reads_is_in_the_package() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = config["options.package_data"]["popcorn_tracing"].split()
+    for path in (ROOT / "tracing").glob("*.[ch]"):
+        assert any(path.match(pattern) for pattern in patterns), path
 
 
 def test_bcc_fails(monkeypatch) -> None:
