@@ -18,7 +18,7 @@ from typing import IO, Any
 from popcorn.client import Client
 from popcorn.errors import PopcornError
 from popcorn.models import KernelState, label
-from popcorn_tracing.common import Limits, Machine, machine, tracefs_events, wait
+from popcorn_tracing.common import Limits, Machine, asked, machine, tracefs_events, wait
 from popcorn_tracing.record import START_STAGES
 
 __all__ = ("Event", "Report", "Stage", "Start", "events", "run", "starts")
@@ -205,11 +205,7 @@ def _instance(base: Path) -> Iterator[Path]:
 
 def _names(client: Callable[[], Client] = Client) -> dict[int, str]:
     """Kernels' names; nothing if the module cannot be asked any more."""
-    try:
-        with client() as asked:
-            return {kernel.id: kernel.name for kernel in asked.kernels()}
-    except PopcornError:
-        return {}
+    return asked(lambda module: {k.id: k.name for k in module.kernels()}, {}, client)
 
 
 def run(

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, Protocol, Self, TypeVar
 
 from popcorn.client import Client
 from popcorn.errors import (
@@ -37,6 +37,7 @@ __all__ = (
     "RingReader",
     "Times",
     "UsageError",
+    "asked",
     "check",
     "cpu_numbers",
     "loaded",
@@ -50,6 +51,8 @@ __all__ = (
     "wait",
     "writable",
 )
+
+Answer = TypeVar("Answer")
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 MODULES = Path("/lib/modules")
@@ -88,6 +91,17 @@ class Machine:
     tsc_khz: int
     node_id: int | None
     names: Mapping[int, str]
+
+
+def asked(
+    question: Callable[[Client], Answer], nothing: Answer, client: Callable[[], Client] = Client
+) -> Answer:
+    """What the module answers; `nothing` if it cannot be asked any more."""
+    try:
+        with client() as opened:
+            return question(opened)
+    except PopcornError:
+        return nothing
 
 
 def machine(tsc_khz: int | None = None, client: Callable[[], Client] = Client) -> Machine:
@@ -203,7 +217,11 @@ def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
         ) from error
     # -w: an old compiler warns about newer kernels' headers, which bcc includes on its own.
     # -I: bcc compiles from memory, and does not know where the program was.
-    flags = ["-w", f"-I{source.resolve().parent}", *(f"-D{name}={value}" for name, value in defines.items())]
+    flags = [
+        "-w",
+        f"-I{source.resolve().parent}",
+        *(f"-D{name}={value}" for name, value in defines.items()),
+    ]
     try:
         program = bcc.BPF(src_file=str(source), cflags=flags)
     # bcc raises a bare Exception for everything that goes wrong.

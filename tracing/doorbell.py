@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import IO, Any
 
 from popcorn.client import Client
-from popcorn.errors import PopcornError
 from popcorn.models import Queue
 from popcorn_tracing.common import (
     Limits,
     Machine,
+    asked,
     check,
     cpu_numbers,
     loaded,
@@ -255,11 +255,7 @@ def read(
 
 def _queues(client: Callable[[], Client] = Client) -> dict[int, Queue]:
     """What the module counts of this kernel's queues; nothing if it cannot be asked any more."""
-    try:
-        with client() as asked:
-            return {queue.queue: queue for queue in asked.queues()}
-    except PopcornError:
-        return {}
+    return asked(lambda module: {q.queue: q for q in module.queues()}, {}, client)
 
 
 def run(

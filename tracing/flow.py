@@ -230,12 +230,12 @@ def parse_frame(data: bytes, begin_tsc: int, tsc_khz: int) -> Frame:
     src, dst, queue, _, _, size, *stamps, cpu, reason, stack = found
     way = dict(zip(FRAME_POINTS, (*stamps, stack), strict=True))
     when = (way["queued"] - begin_tsc) / (tsc_khz * 1000)
-    nodes = (None if node == NO_PEER else node for node in (src, dst))
+    sender, receiver = (None if node == NO_PEER else node for node in (src, dst))
     if reason:
-        return Frame(when, *nodes, queue, size, cpu, 0, (), reason_name(reason))
+        return Frame(when, sender, receiver, queue, size, cpu, 0, (), reason_name(reason))
     nanos = max(0, stack - way["queued"]) * 1_000_000 // tsc_khz
     parts = spans(way, tsc_khz, FRAME_POINTS)
-    return Frame(when, *nodes, queue, size, cpu, nanos, parts, None)
+    return Frame(when, sender, receiver, queue, size, cpu, nanos, parts, None)
 
 
 @dataclass(frozen=True)

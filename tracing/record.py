@@ -28,6 +28,7 @@ from popcorn_tracing.common import (
     Machine,
     RingReader,
     UsageError,
+    asked,
     check,
     loaded,
     machine,
@@ -580,13 +581,13 @@ class Recorder(RingReader):
 
 def _sample(client: Callable[[], Client] = Client) -> Sample | None:
     """What the fabric tells now; nothing if it cannot be asked any more."""
-    try:
-        with client() as asked:
-            found = [item for item in asked.latencies() if item.stage == LatencyStage.DELIVER]
-    except PopcornError:
-        return None
-    counts = {(item.src, item.dst, item.queue): item.n for item in found}
-    return Sample(time.monotonic_ns(), counts)
+
+    def delivered(module: Client) -> Sample:
+        found = [item for item in module.latencies() if item.stage == LatencyStage.DELIVER]
+        counts = {(item.src, item.dst, item.queue): item.n for item in found}
+        return Sample(time.monotonic_ns(), counts)
+
+    return asked(delivered, None, client)
 
 
 def _write(path: Path, spool: Spool, samples: list[Sample], here: Machine, end: Summary) -> None:

@@ -99,6 +99,17 @@ from_source = click.option(
 )
 
 
+def after_so_many(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option to end after so many of what a tracer counts."""
+    return click.option(
+        "--count",
+        "messages",
+        type=click.IntRange(1),
+        metavar="N",
+        help=f"End when so many {what}.",
+    )
+
+
 def every_interval(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments of a tracer that reports now and then."""
     reports = click.argument("reports", type=click.IntRange(1), required=False, metavar="[REPORTS]")
@@ -140,13 +151,7 @@ FRAME_FORMAT = (
 @only_node
 @only_service
 @for_so_long
-@click.option(
-    "--count",
-    "messages",
-    type=click.IntRange(1),
-    metavar="N",
-    help="End when so many messages were delivered.",
-)
+@after_so_many("messages were delivered")
 @click.option("--by", type=click.Choice(BY), default="stage", help="A row for each of these.")
 @click.option("--stage", type=click.Choice(STAGES), help="Only this stage.")
 @click.option(
@@ -349,13 +354,7 @@ def _flow_end(summary: Summary) -> str:
 @every_interval
 @click.option("--node", type=NODE, help="Only channels from or to this node, an id or a name.")
 @for_so_long
-@click.option(
-    "--count",
-    "messages",
-    type=click.IntRange(1),
-    metavar="N",
-    help="End when so many messages were queued or taken.",
-)
+@after_so_many("messages were queued or taken")
 @click.pass_context
 def doorbell(ctx: click.Context, node: str | None, **given: Any) -> None:
     """Show doorbells against messages, by channel, queue and CPU.
@@ -443,13 +442,7 @@ def _show_doorbells(report: DoorbellReport) -> None:
 @click.option("--node", type=NODE, help="Only packets from or to this node, an id or a name.")
 @click.option("--link", type=LINK, help="Only packets of this link, an interface's name.")
 @for_so_long
-@click.option(
-    "--count",
-    "messages",
-    type=click.IntRange(1),
-    metavar="N",
-    help="End when so many packets were sent or received.",
-)
+@after_so_many("packets were sent or received")
 @click.pass_context
 def net(ctx: click.Context, node: str | None, link: str | None, **given: Any) -> None:
     """Show the packets of links: sizes, latency and drops, by link and queue.
