@@ -163,10 +163,12 @@ RAW_TRACEPOINT_PROBE(popcorn_net_receive)
 
 RAW_TRACEPOINT_PROBE(popcorn_net_drop)
 {
+	/* Both are read before one is chosen: the verifier takes no computed offset into the context. */
+	volatile u32 node = ctx->args[1], peer = ctx->args[2];
 	bool rx = ctx->args[4];
 	struct event event = {
-		.src = rx ? ctx->args[2] : ctx->args[1],
-		.dst = rx ? ctx->args[1] : ctx->args[2],
+		.src = rx ? peer : node,
+		.dst = rx ? node : peer,
 		.queue = ctx->args[3],
 		.reason = ctx->args[5],
 		.len = ctx->args[6],
@@ -176,7 +178,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_drop)
 	};
 
 #ifdef ONLY_LINK
-	if ((u32)ctx->args[1] != ONLY_LINK)
+	if (node != ONLY_LINK)
 		return 0;
 #endif
 	if (!passes(&event))

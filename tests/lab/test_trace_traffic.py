@@ -59,7 +59,7 @@ def other(
     net.remote(there, ANSWERS)
     mac = net.remote(there, f"cat /sys/class/net/{LINK}/address").strip()
     # Addresses that are known need not be asked for; and shorter than what the other one sends.
-    net.remote(there, f"ip neigh replace {here} lladdr {link['mac']} nud permanent dev {LINK}")
+    net.remote(there, f"arp -i {LINK} -s {here} {link['mac']}")
     net.sh("ip", "neigh", "replace", there, "lladdr", mac, "nud", "permanent", "dev", LINK)
     net.sh("sysctl", "-qw", f"net.ipv6.conf.{LINK}.disable_ipv6=1")
     net.sh("ip", "link", "set", LINK, "mtu", "576")
