@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import collections
 import json
-import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,25 +20,23 @@ from tracers import Tracer
 from ttys import modprobe, noise, opened, read_exactly, write_all
 
 LINK = "popcorn0"
-DATAGRAMS, SIZE = 997, 331
-TOO_LONG, LONG_SIZE = 7, 1009
+ECHOES, SIZE = 997, 331
+TOO_LONG, LONG_SIZE, PIECES = 7, 1009, 2
+"""These go in so many fragments, and come back in one frame, too long for the link here."""
+
+SENT = ECHOES + TOO_LONG * PIECES
 BYTES = 9_973
 
 HEADERS = 14 + 20 + 8
-"""Ethernet, IP and UDP."""
+"""Ethernet, IP and ICMP."""
 
 LINE, INDEX = 4, 12
 """A line to node 1, and its device here."""
 
-#: In the other kernel: what sends datagrams back; what answers a newline with a longer one than the
-#: link here takes; what sends bytes of a line back.
+#: In the other kernel: what sends bytes of a line back, and nothing that speaks on its own.
 ANSWERS = f"""
-printf '#!/bin/sh\\nwhile read -r _; do head -c {LONG_SIZE} /dev/zero; done\\n' >/tmp/long
-chmod +x /tmp/long
-nc -u -ll -p 7777 -e cat >/dev/null 2>&1 </dev/null &
-nc -u -ll -p 7778 -e /tmp/long >/dev/null 2>&1 </dev/null &
 (exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; exec cat) 2>/dev/null &
-sysctl -w net.ipv6.conf.all.disable_ipv6=1
+echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 """
 
 
@@ -70,22 +67,17 @@ def other(
 
 
 def say(there: str) -> None:
-    """Each datagram comes back before the next one goes; then those that do not come back."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.settimeout(60)
-        sender.connect((there, 7777))
-        for number in range(DATAGRAMS):
-            data = number.to_bytes(4, "big") + bytes(SIZE - 4)
-            sender.send(data)
-            assert sender.recv(2048) == data
+    """Send what comes back, and what comes back too long."""
+    said = net.sh("ping", "-q", "-c", str(ECHOES), "-i", "0.002", "-s", str(SIZE), there)
+    assert f"{ECHOES} received, 0% packet loss" in said
     before = net.counters(LINK)["rx_too_long"]
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.connect((there, 7778))
-        for number in range(TOO_LONG):
-            sender.send(b"\n")
-            net.wait_until(
-                "the long answer", lambda n=number: net.counters(LINK)["rx_too_long"] > before + n
-            )
+    net.sh(
+        "ping", "-q", "-c", str(TOO_LONG), "-i", "0.2", "-W", "1", "-s", str(LONG_SIZE), there,
+        check=False,
+    )  # fmt: skip
+    net.wait_until(
+        "the long answers", lambda: net.counters(LINK)["rx_too_long"] >= before + TOO_LONG
+    )
 
 
 def test_every_tracer_counts_frames_and_bytes_exactly(other: str, tmp_path: Path) -> None:
@@ -115,16 +107,16 @@ def check_net(found: dict[str, Any], counted: dict[str, int]) -> None:
     print(json.dumps(found["packets"]), json.dumps(found["received"][0]["latency"])[:200])
     assert found["missed"] == 0
     assert found["packets"] == {
-        "sent": DATAGRAMS + TOO_LONG, "copies": DATAGRAMS + TOO_LONG,
-        "received": DATAGRAMS, "dropped": TOO_LONG,
+        "sent": SENT, "copies": SENT,
+        "received": ECHOES, "dropped": TOO_LONG,
     }  # fmt: skip
     assert (counted["tx_packets"], counted["rx_packets"], counted["rx_too_long"]) == (
-        DATAGRAMS + TOO_LONG, DATAGRAMS, TOO_LONG,
+        SENT, ECHOES, TOO_LONG,
     )  # fmt: skip
-    assert counted["tx_copies"] == DATAGRAMS + TOO_LONG
+    assert counted["tx_copies"] == SENT
     assert sum(row["bytes"] for row in found["sent"]) == counted["tx_bytes"]
     assert sum(row["bytes"] for row in found["received"]) == counted["rx_bytes"]
-    assert counted["rx_bytes"] == DATAGRAMS * (HEADERS + SIZE)
+    assert counted["rx_bytes"] == ECHOES * (HEADERS + SIZE)
     assert {(row["src"], row["dst"]) for row in found["sent"]} == {(0, 1)}
     assert {(row["src"], row["dst"], row["backwards"]) for row in found["received"]} == {(1, 0, 0)}
     assert {(row["peer"], row["reason"]) for row in found["dropped"]} == {(1, "rx_too_long")}
@@ -133,12 +125,12 @@ def check_net(found: dict[str, Any], counted: dict[str, int]) -> None:
 def check_flow(lines: list[dict[str, Any]]) -> None:
     *frames, last = lines
     assert last["summary"] == {
-        "delivered": DATAGRAMS, "slow": DATAGRAMS + TOO_LONG, "shown": DATAGRAMS + TOO_LONG,
+        "delivered": ECHOES, "slow": ECHOES + TOO_LONG, "shown": ECHOES + TOO_LONG,
         "lost": 0, "missed": 0, "dropped": TOO_LONG,
     }  # fmt: skip
     sizes = collections.Counter((frame["dropped"], frame["bytes"]) for frame in frames)
     assert sizes == {
-        (None, HEADERS + SIZE): DATAGRAMS,
+        (None, HEADERS + SIZE): ECHOES,
         ("rx_too_long", HEADERS + LONG_SIZE): TOO_LONG,
     }
     assert {(frame["src"], frame["dst"]) for frame in frames} == {(1, 0)}
@@ -166,15 +158,15 @@ def check_record(
             track = names[e["pid"], e["tid"]].partition(", ")[0]
             number_of[f"{track}: {e['name']}"] += 1
             bytes_of[f"{track}: {e['name']}"] += e["args"].get("bytes", 0)
-    assert number_of["link to web: transmit"] == DATAGRAMS + TOO_LONG
-    assert number_of["link from web: receive"] == DATAGRAMS
+    assert number_of["link to web: transmit"] == SENT
+    assert number_of["link from web: receive"] == ECHOES
     assert number_of["link from web: drop rx_too_long"] == TOO_LONG
     assert bytes_of["link to web: transmit"] == counted["tx_bytes"]
     assert bytes_of["link from web: receive"] == counted["rx_bytes"]
     assert bytes_of[f"line {LINE} to web: transmit"] == BYTES
     assert bytes_of[f"line {LINE} from web: receive"] == BYTES
     ways = collections.Counter((e["ph"], e["name"]) for e in events if e.get("cat") == "frame")
-    assert ways == {("b", "frame from web"): DATAGRAMS, ("e", "frame from web"): DATAGRAMS}
+    assert ways == {("b", "frame from web"): ECHOES, ("e", "frame from web"): ECHOES}
 
 
 def test_refusals(client: Client) -> None:
