@@ -135,14 +135,19 @@ def web_server(directory: Path, address: str, port: int) -> Iterator[None]:
 
 def random_file(path: Path, mib: int) -> str:
     """A file of random bytes; its SHA-256."""
-    content = os.urandom(1 << 20)
     digest = hashlib.sha256()
     with path.open("wb") as file:
-        for index in range(mib):
-            block = index.to_bytes(4, "big") + content[4:]
+        for block in random_blocks(mib):
             file.write(block)
             digest.update(block)
     return digest.hexdigest()
+
+
+def random_blocks(mib: int) -> Iterator[bytes]:
+    """That many blocks of 1 MiB, no two alike, that do not compress."""
+    content = os.urandom(1 << 20)
+    for index in range(mib):
+        yield index.to_bytes(4, "big") + content[4:]
 
 
 def sha256(path: Path) -> str:
@@ -166,6 +171,13 @@ def deliver(there: str, here: str, directory: Path, program: str) -> None:
     archive = pack(directory, program)
     with web_server(directory, here, 8000):
         remote(there, f"wget -q -O - http://{here}:8000/{archive.name} | tar x -C /", 120)
+
+
+def deliver_by(shell: Callable[[str], list[str]], directory: Path, program: str) -> None:
+    """The same, through what runs a shell command there with our standard input."""
+    with pack(directory, program).open("rb") as archive:
+        done = subprocess.run(shell("tar x -C /"), stdin=archive, capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr
 
 
 def link_of(namespace: str, interface: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import re
 import subprocess
 import time
@@ -25,6 +26,10 @@ from stress import SOAK
 LINK = "popcorn0"
 MIB = 24
 ROUNDS = 100 if SOAK else 3
+STREAMS = 8
+STREAM_SECONDS = 60 if SOAK else 3
+FILE_MIB = 2048 if SOAK else 4
+"""What goes by ssh and by rsync."""
 SLACK_KIB = 8 * 1024
 """What is free after all rounds may be less by this much: a leak of 100 KiB in each would show."""
 
@@ -99,6 +104,15 @@ def pair(
     return again, command
 
 
+@pytest.fixture
+def iperf3_there(pair: Any, tmp_path: Path) -> None:
+    """A server of iperf3 in the second kernel."""
+    _, other = pair
+    if "iperf3" not in other("ps"):
+        net.deliver(address_of(1), address_here(), tmp_path, "iperf3")
+        other("mkdir -p /tmp; iperf3 --server --daemon")
+
+
 def test_out_of_the_box(pair: Any) -> None:
     _, other = pair
     link = here()
@@ -132,6 +146,28 @@ def test_files_both_ways(pair: Any, tmp_path: Path) -> None:
     for way in ("rx", "tx"):
         assert found[f"{way}_bytes"] > MIB << 20
     assert net.lost(LINK) == {}
+
+
+@pytest.mark.parametrize("way", ["out", "back", "both"])
+def test_streams(pair: Any, iperf3_there: None, way: str) -> None:
+    """Eight streams at once: all of them move, in each direction, and no frame is lost."""
+    before = net.lost(LINK)
+    options = {"out": [], "back": ["--reverse"], "both": ["--bidir"]}[way]
+    text = net.sh("iperf3", "--json", "--client", address_of(1), "--parallel", str(STREAMS),
+                  "--time", str(STREAM_SECONDS), *options,
+                  timeout=STREAM_SECONDS + 120)  # fmt: skip
+    result = json.loads(text)
+    assert "error" not in result, result["error"]
+    streams = result["end"]["streams"]
+    assert len(streams) == STREAMS * (2 if way == "both" else 1)
+    sent_here = [stream["sender"]["sender"] for stream in streams]
+    assert sent_here.count(True) == (0 if way == "back" else STREAMS)
+    for stream in streams:
+        assert stream["sender"]["bytes"] > 0
+        assert stream["receiver"]["bytes"] > 0
+    moved = sum(stream["receiver"]["bytes"] for stream in streams)
+    print(f"{way}: {moved >> 20} MiB received in {STREAM_SECONDS} s, {STREAMS} streams")
+    assert net.lost(LINK) == before
 
 
 def test_mtu(pair: Any) -> None:
@@ -279,35 +315,76 @@ def test_no_link_without_a_fabric(no_link: None) -> None:
         net.sh("modprobe", "popcorn_host")
 
 
-def test_uplink_by_nat(
-    no_link: None, client: Client, start: Starter, run_image: Callable[[str], Path]
-) -> None:
-    """Out of the other kernel to a server that knows nothing of the link's subnet."""
-    forward = Path("/proc/sys/net/ipv4/ip_forward")
-    before = forward.read_text()
+@pytest.fixture
+def outside() -> Iterator[str]:
+    """A machine beyond the primary, 198.51.100.2, that knows nothing of the link's subnet: a
+    namespace at the other end of `wan`.
+    """
     net.sh("ip", "netns", "add", "out")
     net.sh("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", "out")
-    net.sh("ip", "address", "add", "198.51.100.1/24", "dev", "wan")
-    net.sh("ip", "link", "set", "wan", "up")
-    net.in_netns("out", "ip", "address", "add", "198.51.100.2/24", "dev", "eth0")
-    net.in_netns("out", "ip", "link", "set", "eth0", "up")
+    try:
+        net.sh("ip", "address", "add", "198.51.100.1/24", "dev", "wan")
+        net.sh("ip", "link", "set", "wan", "up")
+        net.in_netns("out", "ip", "address", "add", "198.51.100.2/24", "dev", "eth0")
+        net.in_netns("out", "ip", "link", "set", "eth0", "up")
+        yield "out"
+    finally:
+        net.sh("ip", "link", "del", "wan")
+        net.sh("ip", "netns", "del", "out")
+
+
+def fetch(namespace: str, url: str) -> str:
+    """SHA-256 of what a web server answers to somebody in a namespace."""
+    command = f"set -o pipefail; busybox wget -q -O - {url} | sha256sum"
+    return net.in_netns(namespace, "bash", "-c", command).split()[0]
+
+
+def test_uplink_by_nat(
+    no_link: None,
+    outside: str,
+    client: Client,
+    start: Starter,
+    run_image: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """Out of the other kernel to a web server beyond the primary, and from there to its own."""
+    forward = Path("/proc/sys/net/ipv4/ip_forward")
+    before = forward.read_text()
+    sent = net.random_file(tmp_path / "file", 4)
     server = subprocess.Popen(
-        ["ip", "netns", "exec", "out", "busybox", "nc", "-ll", "-p", "7", "-e", "sh", "-c",
-         "echo from the outside"],
-    )  # fmt: skip
+        ["ip", "netns", "exec", outside, "busybox", "httpd", "-f", "-p", "80", "-h", str(tmp_path)]
+    )
     try:
         done = ctl("link", "add", "--uplink", "nat")
         assert done.returncode == 0, done.stderr
         start("web", initrd=run_image(net.SERVE))
-        net.wait_for_shell(address_of(1))
-        assert "from the outside" in net.remote(address_of(1), "nc 198.51.100.2 7 </dev/null")
-        assert " 0% packet loss" in net.remote(address_of(1), "ping -c 3 198.51.100.2")
+        there = address_of(1)
+        net.wait_for_shell(there)
+        got = net.remote(there, "wget -q -O - http://198.51.100.2/file | sha256sum")
+        assert got.split()[0] == sent
+        assert " 0% packet loss" in net.remote(there, "ping -c 3 198.51.100.2")
+        # The other way a peer has to know the way: by a route, or by a port of the primary's.
+        made = "head -c 4m /dev/urandom >/srv/file; sha256sum /srv/file"
+        theirs = net.remote(there, made).split()[0]
+        subnet = there.rpartition(".")[0] + ".0/24"
+        net.in_netns(outside, "ip", "route", "add", subnet, "via", "198.51.100.1")
+        assert fetch(outside, f"http://{there}/file") == theirs
+        net.in_netns(outside, "ip", "route", "del", subnet)
+        net.sh(
+            "nft",
+            f"""
+            add table ip forwarded
+            add chain ip forwarded in {{ type nat hook prerouting priority dstnat; }}
+            add rule ip forwarded in iifname wan tcp dport 8080 dnat to {there}:80
+        """,
+        )
+        assert fetch(outside, "http://198.51.100.1:8080/file") == theirs
         client.kernel_kill(client.kernel("web").id)
         assert ctl("link", "del", LINK).returncode == 0
     finally:
         server.kill()
-        net.sh("ip", "link", "del", "wan")
-        net.sh("ip", "netns", "del", "out")
+        server.wait()
+        net.sh("nft", "delete table ip forwarded", check=False)
     assert forward.read_text() == before
     assert "popcorn" not in net.sh("nft", "list", "tables")
 
@@ -335,10 +412,11 @@ def test_ssh(link: None, start: Starter, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("HOME", str(home))
     image = tmp_path / "ssh.img"
     assert ctl("image", "build", "--profile", "shell", "-o", str(image)).returncode == 0
-    start("web", initrd=image, memory_mib=384)
+    # The file goes into its memory.
+    start("web", initrd=image, memory_mib=FILE_MIB + 512)
 
-    def into(*command: str) -> subprocess.CompletedProcess[str]:
-        return ctl("kernel", "ssh", "--identity", str(key), "web", *command, timeout=60)
+    def into(*command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+        return ctl("kernel", "ssh", "--identity", str(key), "web", *command, timeout=timeout)
 
     hostname = "cat", "/proc/sys/kernel/hostname"
     net.wait_until("a login", lambda: into(*hostname).stdout.strip() == "web", 60)
@@ -348,18 +426,63 @@ def test_ssh(link: None, start: Starter, tmp_path: Path, monkeypatch: pytest.Mon
     done = ctl("kernel", "ssh", "--identity", str(stranger), "web", "true",
                HOME=str(tmp_path), timeout=60)  # fmt: skip
     assert done.returncode == 255, (done.stdout, done.stderr)
-    # A file of some size there and back again, checked on both sides.
-    file = tmp_path / "file"
-    there = net.random_file(file, MIB if SOAK else 4)
-    with file.open("rb") as content:
-        sent = subprocess.run(
-            ["popcornctl", "kernel", "ssh", "--identity", str(key), "web",
-             "cat >/tmp/file; sha256sum /tmp/file"],
-            stdin=content, capture_output=True, text=True, check=True, timeout=120,
-        )  # fmt: skip
-    assert sent.stdout.split()[0] == there
-    back = subprocess.run(
-        ["popcornctl", "kernel", "ssh", "--identity", str(key), "web", "cat /tmp/file"],
-        capture_output=True, check=True, timeout=120,
-    )  # fmt: skip
-    assert hashlib.sha256(back.stdout).hexdigest() == there
+    key_and_name = ["--identity", str(key), "web"]
+    send_and_fetch_by_ssh(key_and_name)
+    into("mount", "-o", "remount,size=90%", "/tmp")
+    net.deliver_by(lambda command: ["popcornctl", "kernel", "ssh", *key_and_name, command],
+                   tmp_path, "rsync")  # fmt: skip
+    send_and_fetch_by_rsync(into, key)
+
+
+def send_and_fetch_by_ssh(key_and_name: list[str]) -> None:
+    """A long stream there and another one back, which both sides sum up; neither keeps it."""
+    ssh = ["popcornctl", "kernel", "ssh", *key_and_name]
+    with subprocess.Popen(
+        [*ssh, "sha256sum"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as there:
+        assert there.stdin
+        assert there.stdout
+        here = hashlib.sha256()
+        for block in net.random_blocks(FILE_MIB):
+            there.stdin.write(block)
+            here.update(block)
+        there.stdin.close()
+        assert there.stdout.read().split()[0].decode() == here.hexdigest()
+    make = (
+        "rm -f /tmp/copy; mkfifo /tmp/copy; sha256sum </tmp/copy >/tmp/sum & "
+        f"head -c {FILE_MIB}m /dev/urandom | tee /tmp/copy; wait"
+    )
+    with subprocess.Popen([*ssh, make], stdout=subprocess.PIPE) as back:
+        assert back.stdout
+        got, size = hashlib.sha256(), 0
+        while block := back.stdout.read(1 << 20):
+            got.update(block)
+            size += len(block)
+    assert (back.returncode, size) == (0, FILE_MIB << 20)
+    said = subprocess.run([*ssh, "cat /tmp/sum"], capture_output=True, text=True, check=True)
+    assert said.stdout.split()[0] == got.hexdigest()
+
+
+def send_and_fetch_by_rsync(
+    into: Callable[..., subprocess.CompletedProcess[str]], key: Path
+) -> None:
+    """A file there and back again; here it is where it takes no memory of this machine."""
+    place = Path(os.environ["LAB_OUT"])
+    file, copy = place / "sent-by-rsync", place / "fetched-by-rsync"
+    remote_shell = (
+        f"ssh -i {key} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+        " -o LogLevel=ERROR"
+    )
+    rsync = ["rsync", "--whole-file", "--inplace", "-e", remote_shell]
+    there = f"root@{address_of(1)}:/tmp/file"
+    hour = 3600
+    try:
+        sent = net.random_file(file, FILE_MIB)
+        net.sh(*rsync, str(file), there, timeout=hour)
+        summed = into("sha256sum /tmp/file", timeout=hour)
+        assert summed.stdout.split()[0] == sent, summed.stderr
+        net.sh(*rsync, there, str(copy), timeout=hour)
+        assert net.sha256(copy) == sent
+    finally:
+        file.unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
