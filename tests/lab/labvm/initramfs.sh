@@ -21,7 +21,9 @@ options=trans=virtio,version=9p2000.L,msize=512000
 $bb mount -t 9p -o "$options,ro,cache=loose" root /lower || fail "cannot mount the root"
 $bb mount -t tmpfs -o size=60% tmpfs /upper || fail "cannot mount the upper layer"
 $bb mkdir /upper/files /upper/work
-$bb mount -t overlay -o lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work overlay /root ||
+# xino: all files have one device number, as in any other file system. Servers of files go by it.
+layers=lowerdir=/lower,upperdir=/upper/files,workdir=/upper/work
+$bb mount -t overlay -o "$layers,xino=on" overlay /root ||
 	fail "cannot mount the overlay"
 
 . /lab/settings
