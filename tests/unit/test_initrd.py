@@ -77,6 +77,52 @@ def test_only_what_joins_is_needed(ready, absent):
     assert names == [name for name in initrd.MODULES if name != absent]
 
 
+def write_root_modules(machine, names=initrd.ROOT_MODULES):
+    folder = f"/lib/modules/{machine.release}"
+    for name in names:
+        machine.write(f"{folder}/kernel/fs/{name}.ko", module_file(machine.release))
+    listed = "".join(f"kernel/fs/{name}.ko:\n" for name in names)
+    machine.write(f"{folder}/modules.dep", listed)
+
+
+def test_what_mounts_a_root_is_in_profile_full(ready):
+    write_root_modules(ready)
+    info = image.inspect(find(ready, "full").data)
+    assert info.profile == "full"
+    assert [m.name for m in info.modules] == [*initrd.MODULES, *initrd.ROOT_MODULES]
+    assert image.scripts.ROOT in info.files
+    assert image.scripts.TERMINALS in info.files
+    shell = image.inspect(find(ready, "shell").data)
+    assert [m.name for m in shell.modules] == list(initrd.MODULES)
+    assert image.scripts.ROOT not in shell.files
+
+
+def test_what_the_kernel_has_built_in_is_no_module(ready):
+    write_root_modules(ready, ["9p", "9pnet_fd"])
+    ready.write(f"/lib/modules/{ready.release}/modules.builtin", "kernel/fs/overlayfs/overlay.ko\n")
+    info = image.inspect(find(ready, "full").data)
+    assert [m.name for m in info.modules] == [*initrd.MODULES, "9p", "9pnet_fd"]
+
+
+@pytest.mark.parametrize("absent", initrd.ROOT_MODULES)
+def test_a_kernel_that_cannot_mount_a_root(ready, absent):
+    write_root_modules(ready, [n for n in initrd.ROOT_MODULES if n != absent])
+    with pytest.raises(
+        ImageError, match=f"cannot mount a root over the link: .*{absent}"
+    ) as caught:
+        find(ready, "full")
+    assert "another kernel" in caught.value.hint
+
+
+def test_a_root_needs_the_link(ready):
+    write_root_modules(ready)
+    ready.remove(f"/lib/modules/{ready.release}/updates/popcorn/popcorn_net.ko")
+    with pytest.raises(
+        ImageError, match="cannot mount a root over the link: no module popcorn_net"
+    ):
+        find(ready, "full")
+
+
 def test_the_cache_is_used(ready, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     first = find(ready, cache=cache)

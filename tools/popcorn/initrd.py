@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import get_args
+from typing import cast, get_args
 
 from popcorn import image
 from popcorn.errors import ImageError
@@ -37,6 +37,8 @@ AUTHORIZED = "root/.ssh/authorized_keys"
 SYSTEM_CACHE = Path("/var/cache/popcorn")
 MODULES = ("popcorn", "popcorn_net", "popcorn_tty")
 """Modules of every image, in the order of loading; only the first must be there."""
+ROOT_MODULES = ("overlay", "9p", "9pnet_fd")
+"""And of the kernel's own in images of profile full, which mount their root over the link."""
 AGENT = "sbin/popcorn-agent"
 """Where images of profile shell have what runs commands for `kernel exec`, if it was built."""
 CACHE_KEEP = 16
@@ -118,7 +120,7 @@ def make_initrd(
     """
     system = system or System()
     if profile not in get_args(image.Profile):
-        raise ImageError(f"there is no profile '{profile}'", "profiles: light, shell")
+        raise ImageError(f"there is no profile '{profile}'", "profiles: light, shell, full")
     if not release:
         raise ImageError(
             "the kernel image does not say its release, so no initramfs can be made for it",
@@ -128,10 +130,12 @@ def make_initrd(
     # A kernel joins without its link and its terminals, too.
     wanted = (*MODULES, *extra_modules)
     modules = image.find_modules(release, folders, wanted, optional=MODULES[1:])
+    if profile == "full":
+        modules |= _root_modules(release, folders)
     places = [system.path("/bin/busybox"), system.path("/usr/bin/busybox")]
     box = image.find_busybox(places if busybox is None else [busybox])
     name = f"profile {profile}"
-    files = {**_agent(), **_ssh(system)} if profile == "shell" else {}
+    files = {**_agent(), **_ssh(system)} if profile in image.WITH_SHELL else {}
     kept = None
     if cache is not None:
         kept = cache / f"{_key(profile, release, {**modules, **files}, box, run_script)}.img"
@@ -139,18 +143,35 @@ def make_initrd(
             data = kept.read_bytes()
             os.utime(kept)
             return Initrd.of(name, data)
-    chosen: image.Profile = "shell" if profile == "shell" else "light"
     extra = [
         image.Entry(path, stat.S_IFREG | (0o600 if path == AUTHORIZED else 0o755), content)
         for path, content in files.items()
     ]
     data = image.build_image(
-        chosen, release, modules, box.data, run_script, applets=box.applets, extra=extra
+        cast("image.Profile", profile),
+        release,
+        modules,
+        box.data,
+        run_script,
+        applets=box.applets,
+        extra=extra,
     )
     if kept is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
             _keep(kept, data)
     return Initrd.of(name, data)
+
+
+def _root_modules(release: str, folders: Sequence[Path]) -> dict[str, bytes]:
+    """What mounts a root over the link, as far as the kernel does not have it built in."""
+    wanted = ("popcorn_net", *(n for n in ROOT_MODULES if n not in image.builtin(release, folders)))
+    try:
+        return image.find_modules(release, folders, wanted)
+    except ImageError as error:
+        raise ImageError(
+            f"kernel {release} cannot mount a root over the link: {error.message}",
+            "choose another kernel (Debian's cloud kernels lack 9p), or install its modules",
+        ) from error
 
 
 def _agent() -> dict[str, bytes]:

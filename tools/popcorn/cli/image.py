@@ -20,10 +20,10 @@ def image() -> None:
 @image.command("build")
 @click.option(
     "--profile",
-    type=click.Choice(["light", "shell"]),
+    type=click.Choice(["light", "shell", "full"]),
     default="light",
     show_default=True,
-    help="light: joins and stays. shell: all of busybox besides.",
+    help="light: joins and stays. shell: all of busybox besides. full: on to a root by the link.",
 )
 @click.option("--release", help="Kernel release it is for; the running one by default.")
 @click.option(

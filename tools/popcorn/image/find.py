@@ -16,7 +16,7 @@ from pathlib import Path
 from popcorn.errors import ImageError
 from popcorn.image import elf
 
-__all__ = ("Busybox", "find_agent", "find_busybox", "find_modules", "find_program")
+__all__ = ("Busybox", "builtin", "find_agent", "find_busybox", "find_modules", "find_program")
 
 MODULE_ROOTS = (Path("/lib/modules"),)
 # Ours first, then where DKMS puts modules (Debian, Red Hat).
@@ -71,6 +71,16 @@ def find_modules(
         else:
             found |= more
     return found
+
+
+def builtin(release: str, roots: Iterable[Path] = MODULE_ROOTS) -> frozenset[str]:
+    """Names of what could be modules and is in the kernel `release` itself."""
+    found: set[str] = set()
+    for root in roots:
+        with contextlib.suppress(FileNotFoundError):
+            lines = (root / release / "modules.builtin").read_text().splitlines()
+            found |= {_module_name(line) for line in lines}
+    return frozenset(found)
 
 
 def find_agent(paths: Iterable[Path] = AGENT_PATHS) -> bytes | None:

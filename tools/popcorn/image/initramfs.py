@@ -16,7 +16,9 @@ from popcorn.image import cpio, elf, scripts
 
 __all__ = ("ImageInfo", "ModuleInfo", "Profile", "build_image", "inspect")
 
-Profile = Literal["light", "shell"]
+Profile = Literal["light", "shell", "full"]
+WITH_SHELL = ("shell", "full")
+"""Profiles with all of busybox and terminals. "full" then goes on to a root over the link."""
 
 MANIFEST = "etc/popcorn-image.json"
 MANIFEST_FORMAT = 1
@@ -93,8 +95,8 @@ def build_image(
     """Return a gzip-compressed initramfs for the kernel `release`; the same input, the same bytes.
 
     `modules` maps names (without .ko) to ELF files, in the order of loading: `popcorn` first.
-    `applets` are the commands that `busybox` has; "shell" installs them all. `extra` are more
-    files. `run_script` runs after joining. `level` is gzip's, 1 to 9.
+    `applets` are the commands that `busybox` has; "shell" and "full" install them all.
+    `extra` are more files. `run_script` runs after joining. `level` is gzip's, 1 to 9.
     Raises ImageError for a module of another kernel, or whatever else makes no working image.
     """
     if profile not in get_args(Profile):
@@ -121,12 +123,14 @@ def build_image(
         *(cpio.file(f"lib/modules/{name}.ko", data) for name, data in modules.items()),
         cpio.file(scripts.MODULES, "".join(f"{name}\n" for name in modules).encode()),
     ]
-    if profile == "shell":
+    if profile in WITH_SHELL:
         entries += [
             cpio.file("etc/passwd", b"root::0:0:root:/root:/bin/sh\n"),
             cpio.file("etc/group", b"root:x:0:\ntty:x:5:\n"),
             cpio.file(scripts.TERMINALS, scripts.TERMINALS_SCRIPT, 0o755),
         ]
+    if profile == "full":
+        entries.append(cpio.file(scripts.ROOT, scripts.ROOT_SCRIPT, 0o644))
     if run_script is not None:
         entries.append(cpio.file(scripts.RUN, run_script, 0o755))
     entries.append(cpio.file(MANIFEST, _manifest(profile, release, loaded)))
@@ -203,7 +207,7 @@ def _links(profile: Profile, applets: list[str]) -> list[cpio.Entry]:
         names = set(applets)
     else:
         raise ImageError(
-            "profile shell needs the list of commands that busybox has", "use find_busybox()"
+            f"profile {profile} needs the list of commands that busybox has", "use find_busybox()"
         )
     return [cpio.symlink(f"bin/{name}", "busybox") for name in sorted(names - OWN_COMMANDS)]
 

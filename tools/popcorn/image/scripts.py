@@ -3,20 +3,39 @@
 
 from __future__ import annotations
 
-__all__ = ("INIT", "MODULES", "POWEROFF", "REBOOT", "RUN", "TERMINALS", "TERMINALS_SCRIPT")
+__all__ = (
+    "INIT",
+    "MODULES",
+    "POWEROFF",
+    "REBOOT",
+    "ROOT",
+    "ROOT_SCRIPT",
+    "RUN",
+    "TERMINALS",
+    "TERMINALS_SCRIPT",
+)
 
 # Where INIT finds the names of the modules to load, in order, and the user's script.
 MODULES = "etc/popcorn/modules"
 RUN = "etc/popcorn/run"
 TERMINALS = "etc/popcorn/terminals"
+ROOT = "etc/popcorn/root"
 
 INIT = rb"""#!/bin/sh
-# PID 1 of a secondary. Must not end: the kernel would panic.
+# PID 1 of a secondary. Must not end: the kernel would panic. On a root of another kernel it is run
+# once more: with the argument `rooted`, and what it needs of the image below /run/popcorn.
 
 # There may be no console, or one that blocks its writers. All that is said goes to the log.
 exec </dev/null >/dev/null 2>&1
 
 export PATH=/sbin:/bin:/usr/sbin:/usr/bin HOME=/root
+parts=/etc/popcorn
+# What programs are given; PID 1 itself does without that root, which may fail.
+theirs=$PATH
+if [ "$1" = rooted ]; then
+	parts=/run/popcorn PATH=/run/popcorn/bin:$PATH
+	theirs=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run/popcorn/bin
+fi
 cd /
 set -f
 
@@ -43,13 +62,17 @@ mount_once() {
 	reason=$(mount -t "$1" "$1" "$2" 2>&1) || fail "$2: $reason"
 }
 
-mkdir -p /proc
-[ -r /proc/cmdline ] || mount -t proc proc /proc
-mount_once sysfs /sys
-mount_once devtmpfs /dev
-mount_once devpts /dev/pts
-mount_once tmpfs /run
-mount_once tmpfs /tmp
+mount_all() {
+	mkdir -p /proc
+	[ -r /proc/cmdline ] || mount -t proc proc /proc
+	mount_once sysfs /sys
+	mount_once devtmpfs /dev
+	mount_once devpts /dev/pts
+	mount_once tmpfs /run
+	mount_once tmpfs /tmp
+}
+
+[ "$1" = rooted ] || mount_all
 
 # MODULE.KEY=VALUE on the kernel's command line is KEY=VALUE for the module.
 parameters() {
@@ -115,11 +138,16 @@ try_ip() {
 	return 1
 }
 
-# Who made the image gets in with his key, and nobody else.
+# Who made the image gets in with his key, and nobody else; on a root of another kernel those who
+# get in there as well, by its own server.
 start_ssh() {
-	[ -x /usr/sbin/dropbear ] || return 0
 	mkdir -p /etc/dropbear /var/run
-	reason=$(/usr/sbin/dropbear -R -s 2>&1) || fail "dropbear: $reason"
+	if [ -x /usr/sbin/dropbear ]; then
+		reason=$(/usr/sbin/dropbear -R -s 2>&1) || fail "dropbear: $reason"
+	elif [ -x /usr/sbin/sshd ]; then
+		mkdir -p /run/sshd
+		reason=$(/usr/sbin/sshd 2>&1) || fail "sshd: $reason"
+	fi
 }
 
 load_all() {
@@ -128,23 +156,31 @@ load_all() {
 	done
 }
 
-trap /sbin/poweroff USR1 USR2
-trap /sbin/reboot TERM
-
-try_ip link set lo up
-if load_all; then
-	say "joined as $(hostname)"
-	set_up_link
+serve() {
 	start_ssh
-	if [ -f /etc/popcorn/terminals ]; then
-		/etc/popcorn/terminals &
+	if [ -f $parts/terminals ]; then
+		PATH=$theirs busybox sh $parts/terminals &
 	fi
-	if [ -f /etc/popcorn/run ]; then
+	if [ -f $parts/run ]; then
 		{
-			/etc/popcorn/run 2>&1
+			PATH=$theirs $parts/run 2>&1
 			echo "ended with status $?"
 		} | log_lines run &
 	fi
+}
+
+trap /sbin/poweroff USR1 USR2
+trap /sbin/reboot TERM
+
+if [ "$1" = rooted ]; then
+	mount_once tmpfs /dev/shm
+	serve
+elif try_ip link set lo up && load_all; then
+	say "joined as $(hostname)"
+	set_up_link
+	# Where that fails, this is what there is to look around in.
+	[ ! -f $parts/root ] || . $parts/root
+	serve
 else
 	fail "not joined"
 fi
@@ -156,18 +192,124 @@ while :; do
 done
 """
 
+ROOT_SCRIPT = rb"""
+# Part of /init in images of profile full: in the place of this root put that of another kernel,
+# which is where popcorn_root=ADDRESS:PORT says, and run the rest there. Returns if that fails.
+
+server= port= mounts= own_init=
+for word in $(cat /proc/cmdline); do
+	case $word in
+	popcorn_root=*:*)
+		server=${word#popcorn_root=}
+		port=${server##*:} server=${server%:*}
+		;;
+	popcorn_root.mounts=*) mounts=$(echo "${word#*=}" | tr , ' ') ;;
+	popcorn_root.init=*) own_init=${word#*=} ;;
+	esac
+done
+
+# To who serves the root, too: `kernel start` waits for it.
+tell() {
+	printf 'popcorn: %.400s\n' "$*" | nc -w 5 "$server" "$port"
+}
+
+root_fails() {
+	fail "root: $*"
+	tell "$*"
+}
+
+# Read-only by the network, below a layer in memory. Loose caching: what is read stays here.
+mount_layers() {
+	lower=/layers/$2/lower upper=/layers/$2/upper work=/layers/$2/work
+	mkdir -p "$lower" "$upper" "$work"
+	options=trans=tcp,port=$port,privport,version=9p2000.L,msize=65536,uname=root,access=any
+	reason=$(mount -t 9p -o "$options,ro,cache=loose,aname=$1" "$server" "$lower" 2>&1) || return 1
+	options=lowerdir=$lower,upperdir=$upper,workdir=$work
+	reason=$(mount -t overlay -o "$options" overlay "/new$1" 2>&1)
+}
+
+mount_root() {
+	[ -n "$server" ] || { reason="no popcorn_root= on the command line" && return 1; }
+	mkdir -p /layers /new
+	reason=$(mount -t tmpfs -o mode=755 layers /layers 2>&1) || return 1
+	count=0
+	mount_layers / 0 || return 1
+	for place in $mounts; do
+		count=$((count + 1))
+		mount_layers "$place" $count || fail "root: $place: $reason"
+	done
+	reason=
+	for place in dev proc run sys tmp; do
+		[ -d /new/$place ] || { reason="it has no /$place" && return 1; }
+	done
+}
+
+# What is of use there goes to /run, which goes along. Programs there find the root's own commands
+# first, PID 1 these.
+move_parts() {
+	own=/run/popcorn/bin
+	mkdir -p $own
+	cp /bin/busybox $own/
+	$own/busybox --install -s $own
+	rm -f $own/poweroff $own/reboot $own/halt
+	for file in /init /etc/popcorn/terminals /etc/popcorn/run; do
+		[ ! -f $file ] || cp $file /run/popcorn/
+	done
+	[ ! -f /sbin/popcorn-agent ] || cp /sbin/popcorn-agent $own/
+	for verb in poweroff reboot; do
+		{
+			printf '#!%s/busybox sh\nPATH=%s\n' $own $own
+			sed "1d; s|/bin/busybox|$own/busybox|" /sbin/$verb
+		} >/run/popcorn/$verb
+		chmod 755 /run/popcorn/$verb
+	done
+	if [ -z "$own_init" ]; then
+		# Those of the root would ask an init that does not run.
+		ln -sf /run/popcorn/reboot /new/sbin/reboot
+		ln -sf /run/popcorn/poweroff /new/sbin/poweroff
+		ln -sf /run/popcorn/poweroff /new/sbin/halt
+	fi
+	if [ -f /root/.ssh/authorized_keys ]; then
+		mkdir -p /new/root/.ssh
+		cat /root/.ssh/authorized_keys >>/new/root/.ssh/authorized_keys
+		chmod 700 /new/root/.ssh
+		chmod 600 /new/root/.ssh/authorized_keys
+	fi
+	# The root stands on them; nobody needs to see them.
+	umount -l /layers
+	for place in proc sys dev run tmp; do
+		mount --move /$place /new/$place
+	done
+}
+
+if mount_root; then
+	move_parts
+	printf '<14>popcorn-init: the root is that of %s\n' "$server" >/new/dev/kmsg
+	tell yes
+	if [ -n "$own_init" ]; then
+		exec /bin/busybox switch_root /new "$own_init"
+	fi
+	exec /bin/busybox switch_root /new /run/popcorn/bin/busybox sh /run/popcorn/init rooted
+fi
+root_fails "$reason"
+"""
+
 TERMINALS_SCRIPT = rb"""#!/bin/sh
 # A shell on the first lines to the primary, and a new one when it ends. Whoever reaches them is
 # root there, so nobody is asked for a name. On lines 6 and 7 commands are run for `popcornctl
 # kernel exec`; 4 and 5 are free for programs.
+
+# On the root of another kernel, which may fail, these are the image's own.
+busybox=/bin/busybox
+[ ! -x /run/popcorn/bin/busybox ] || busybox=/run/popcorn/bin/busybox
 
 serve() {
 	while :; do
 		# getty waits long when it cannot open the line: while the primary lacks the module.
 		state=down
 		read -r state <"/sys/class/tty/$1/popcorn/state"
-		[ "$state" = down ] || getty -L -n -l /bin/sh 0 "$1" linux
-		sleep 1
+		[ "$state" = down ] || $busybox getty -L -n -l /bin/sh 0 "$1" linux
+		$busybox sleep 1
 	done
 }
 
@@ -175,7 +317,7 @@ cd /root
 for line in ttyPCN0 ttyPCN1 ttyPCN2 ttyPCN3; do
 	serve "$line" &
 done
-if [ -x /sbin/popcorn-agent ]; then
+if command -v popcorn-agent >/dev/null; then
 	popcorn-agent /dev/ttyPCN6 &
 	popcorn-agent /dev/ttyPCN7 &
 fi
