@@ -118,7 +118,7 @@ def ctl(*args: str, timeout: float = 180, **env: str) -> subprocess.CompletedPro
     """
     args = _of_release(args)
     _import_all()
-    if {"link", "ssh"} & {*args}:
+    if {"link", "ssh", "--root"} & {*args}:
         importlib.import_module(NETWORK)
     with contextlib.ExitStack() as files:
         # Files, as they have room for everything while nobody reads.

@@ -102,7 +102,15 @@ def test_every_page_has_what_a_page_has(path: tuple[str, ...]) -> None:
 
 
 def test_references_lead_to_pages() -> None:
-    others = {"dmesg(1)", "ethtool(8)", "ip-link(8)", "makedumpfile(8)", "modprobe(8)", "udev(7)"}
+    others = {
+        "diod(8)",
+        "dmesg(1)",
+        "ethtool(8)",
+        "ip-link(8)",
+        "makedumpfile(8)",
+        "modprobe(8)",
+        "udev(7)",
+    }
     ours = {f"{path.stem}(1)" for path in COMMITTED}
     ours |= {f"{path.stem}(8)" for path in (ROOT / "tracing/man").glob("*.8")}
     for path in TREE:

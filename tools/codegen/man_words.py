@@ -46,6 +46,7 @@ FILES: Mapping[str, str] = {
     "/boot/vmlinuz-RELEASE": "Kernel images that are found by their release.",
     "/lib/modules/RELEASE": "Popcorn's modules for a release: the initramfs gets them from here.",
     "/run/popcorn": "Sockets of those who have a terminal open, for those who look on.",
+    "/run/popcorn/root": "What those do who serve this kernel's root to other kernels.",
     "/var/cache/popcorn": "Images that were made by root, the last ones used.",
 }
 
@@ -120,13 +121,20 @@ WORDS: Mapping[str, Words] = {
                 "Once more, on the CPUs and memory that it kept:",
                 "popcornctl kernel stop web --keep\npopcornctl kernel start web",
             ),
+            (
+                "With this machine's programs and files as its root, which it cannot change:",
+                "popcornctl link add\n"
+                "popcornctl kernel start web --cpus 2-3 --memory 1G --root host\n"
+                "popcornctl kernel exec web -- python3 job.py",
+            ),
         ),
         arguments={"NAME": "The name that the kernel gets, or has if it kept its lease."},
         exits={
             130: "Interrupted with Ctrl-C; standard error says what is left and how to undo it."
         },
         environment=("TERM", "XDG_CACHE_HOME"),
-        files=("/dev/popcorn/host", "/boot/vmlinuz-RELEASE", *_IMAGES),
+        files=("/dev/popcorn/host", "/boot/vmlinuz-RELEASE", *_IMAGES, "/run/popcorn/root"),
+        see=("popcornctl-link-add(1)", "diod(8)"),
     ),
     "kernel stop": Words(
         examples=(

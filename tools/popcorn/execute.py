@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """Run a command on another kernel, through the agent at the other end of a line.
 
-Images of profile shell have the agent on `LINES`. agent/agent.c says what is sent.
+Images of profiles shell and full have the agent on `LINES`. agent/agent.c says what is sent.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class _Session:
             if now >= deadline:
                 raise LostError(
                     f"nobody answers on line {self._line.number} to '{self._line.name}'",
-                    "images of profile shell have an agent there",
+                    "images of profiles shell and full have an agent there",
                 )
             if now >= again and not self._out:
                 again = now + AGAIN_SECONDS

@@ -17,9 +17,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from popcorn import boot
+from popcorn import boot, image
 from popcorn.client import RESTING, Client
 from popcorn.device import HostDevice
 from popcorn.errors import (
@@ -35,9 +35,22 @@ from popcorn.errors import (
 )
 from popcorn.initrd import Initrd, find_initrd
 from popcorn.models import Fabric, Kernel, KernelState, label
+from popcorn.root import (
+    PROFILE,
+    ROOTS,
+    Export,
+    find_export,
+    root_words,
+    start_server,
+    stop_server,
+    wait_mounted,
+)
 from popcorn.sysfs import System
 from popcorn.uapi.netlink_gen import MEMORY_GRANULE, NAME_MAX
 from popcorn.units import format_cpulist, format_size
+
+if TYPE_CHECKING:
+    from popcorn.link import Link
 
 __all__ = (
     "RESTART_STAGES",
@@ -72,6 +85,8 @@ MAYBE_FABRIC_BYTES = 16 << 20
 MAYBE_TSC_KHZ = 1_000_000
 MAYBE_INITRD_BYTES = 4 << 20
 
+DEFAULT_PROFILE = "light"
+
 IMAGE_TEXT_MAX = 255
 """The module keeps this many bytes of what was loaded (attribute `image`)."""
 
@@ -101,7 +116,8 @@ class Spec:
     """What to start. `cpus` and `memory_bytes` may be left out for a kernel that has its lease.
 
     `kernel` is a path or a release; None means the running kernel's own. `initrd` is a path; None
-    means one that is made for the kernel, of `profile`. `memory_start` is a physical address, for
+    means one that is made for the kernel, of `profile`; no profile means light, or full with a
+    `root`: "host", the primary's, served over the link. `memory_start` is a physical address, for
     memory that the primary was booted without. `timeout` is how long to wait for the kernel to
     join, seconds.
     """
@@ -112,9 +128,15 @@ class Spec:
     memory_start: int | None = None
     kernel: str | None = None
     initrd: Path | None = None
-    profile: str = "light"
+    profile: str | None = None
     append: str = ""
     timeout: float = 60.0
+    root: str | None = None
+
+    @property
+    def image_profile(self) -> str:
+        """The profile of an initramfs that is made."""
+        return self.profile or (DEFAULT_PROFILE if self.root is None else PROFILE)
 
 
 @dataclass(frozen=True)
@@ -184,7 +206,8 @@ class Change:
 class Plan:
     """What a start would do. `assumed` are the things that are only known with the lease.
 
-    `fabric` is what the kernel would join, None if the module could not be asked.
+    `fabric` is what the kernel would join, None if the module could not be asked. `links` are this
+    kernel's, looked at if the kernel is to have its root over one.
     """
 
     spec: Spec
@@ -194,6 +217,7 @@ class Plan:
     memory_minimum: int
     assumed: tuple[str, ...]
     fabric: Fabric | None = None
+    links: tuple[Link, ...] = ()
 
     @property
     def target(self) -> boot.Target:
@@ -212,6 +236,7 @@ class Plan:
             "memory_free_bytes": self.layout.ram_free,
             "image": self.image.name,
             "release": self.image.release,
+            "root": self.spec.root,
             "initrd": self.initrd.name,
             "initrd_bytes": self.initrd.size,
             "command_line": self.layout.command_line,
@@ -313,6 +338,47 @@ def _check_shape(spec: Spec, system: System, leased: dict[int, str]) -> tuple[in
     return spec.cpus
 
 
+def _check_root(spec: Spec) -> None:
+    """PlanError for a root that there is not, or an initramfs that does not mount one."""
+    if spec.root is not None and spec.root not in ROOTS:
+        raise PlanError(f"there is no root '{spec.root}'", f"roots: {', '.join(ROOTS)}")
+    if spec.initrd is None and spec.root is not None and spec.image_profile != PROFILE:
+        raise PlanError(
+            f"images of profile {spec.image_profile} do not mount a root",
+            f"leave --profile out: with --root it is {PROFILE}",
+        )
+    if spec.initrd is None and spec.root is None and spec.profile == PROFILE:
+        raise PlanError(f"images of profile {PROFILE} mount a root", "say which: --root host")
+
+
+def _check_initrd(spec: Spec, initrd: Initrd) -> None:
+    """ImageError for an initramfs that was given and does not mount the root."""
+    if spec.root is not None and spec.initrd is not None:
+        found = image.inspect(initrd.data, initrd.name)
+        if found.profile != PROFILE:
+            raise ImageError(
+                f"{initrd.name} is of profile {found.profile} and does not mount a root",
+                f"popcornctl image build --profile {PROFILE} makes one that does",
+            )
+
+
+def _links() -> tuple[Link, ...]:
+    from popcorn.link import Links
+
+    with Links() as links:
+        return links.list()
+
+
+def _export(
+    spec: Spec, node: int, links: tuple[Link, ...], system: System
+) -> tuple[Export | None, str]:
+    """What is served to the kernel as node `node`, and all that is appended to its command line."""
+    if spec.root is None:
+        return None, spec.append
+    export = find_export(spec.name, node, links, spec.append, system=system)
+    return export, f"{root_words(export)} {spec.append}".rstrip()
+
+
 def _maybe_target(
     spec: Spec, image: boot.BzImage, system: System, fabric: Fabric | None
 ) -> tuple[boot.Target, tuple[str, ...]]:
@@ -365,21 +431,31 @@ def _plan(
     estimate: bool = False,
 ) -> Plan:
     """Plan on a lease as it might be. `estimate`: guess an initramfs that cannot be made."""
+    _check_root(spec)
+    links: tuple[Link, ...] = ()
+    if spec.root is not None:
+        say("looking at the link")
+        links = _links()
     say("reading the kernel image")
-    image = boot.read_image(image_path(spec.kernel, system))
+    kernel = boot.read_image(image_path(spec.kernel, system))
     say("preparing the initramfs")
     guessed: tuple[str, ...] = ()
+    profile = spec.image_profile
     try:
-        initrd = find_initrd(spec.initrd, spec.profile, image.release, system=system, cache=cache)
+        initrd = find_initrd(spec.initrd, profile, kernel.release, system=system, cache=cache)
     except ImageError as error:
         if not estimate or spec.initrd is not None:
             raise
-        initrd = Initrd(f"profile {spec.profile}", b"", MAYBE_INITRD_BYTES)
+        initrd = Initrd(f"profile {profile}", b"", MAYBE_INITRD_BYTES)
         guessed = (f"size of the initramfs ({error.message})",)
-    target, assumed = _maybe_target(spec, image, system, fabric)
-    layout = boot.plan(target, image, initrd.size, spec.append)
-    minimum = boot.minimum_region(image, initrd.size, target.region_start)
-    return Plan(spec, image, initrd, layout, minimum, guessed + assumed, fabric)
+    _check_initrd(spec, initrd)
+    target, assumed = _maybe_target(spec, kernel, system, fabric)
+    _, append = _export(spec, target.node_id, links, system)
+    if spec.root is not None:
+        assumed = (*assumed, f"number of the node ({target.node_id}), which the root's port is of")
+    layout = boot.plan(target, kernel, initrd.size, append)
+    minimum = boot.minimum_region(kernel, initrd.size, target.region_start)
+    return Plan(spec, kernel, initrd, layout, minimum, guessed + assumed, fabric, links)
 
 
 def plan_start(
@@ -406,7 +482,8 @@ def plan_start(
         if kernel.name == spec.name:
             spec = _on_lease(spec, kernel)
             plan = _plan(spec, system, fabric, cache, estimate=True)
-            layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, spec.append)
+            _, append = _export(spec, kernel.id, plan.links, system)
+            layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, append)
             return replace(plan, layout=layout, assumed=plan.assumed[: not plan.initrd.data])
     _check_shape(spec, system, _leased_cpus(leases))
     return _plan(spec, system, fabric, cache, estimate=True)
@@ -552,7 +629,7 @@ def start_kernel(
     )
 
     try:
-        _load_and_boot(client, device, plan, kernel, clock)
+        export = _load_and_boot(client, device, plan, kernel, clock, system)
     except Exception:
         if existing is None:
             # The first error is the one to tell; the lease stays visible if this fails too.
@@ -561,34 +638,45 @@ def start_kernel(
         raise
 
     clock.enter("join", "waiting for it to register")
-    kernel = _join(client, kernel, spec.timeout)
+    kernel = _join(client, kernel, export, spec.timeout, clock)
     clock.leave(f"{kernel.name} is running, {kernel.join_us / 1e6:.2f} s after its first INIT")
     return Started(kernel, tuple(clock.done))
 
 
 def _load_and_boot(
-    client: Client, device: HostDevice, plan: Plan, kernel: Kernel, clock: _Clock
-) -> None:
+    client: Client, device: HostDevice, plan: Plan, kernel: Kernel, clock: _Clock, system: System
+) -> Export | None:
     clock.enter("load", "building what is written")
-    layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, plan.spec.append)
+    export, append = _export(plan.spec, kernel.id, plan.links, system)
+    layout = boot.plan(_target(kernel), plan.image, plan.initrd.size, append)
     segments = boot.build(layout, plan.image, plan.initrd.data, os.urandom(boot.SEED_BYTES))
     total = sum(len(segment.data) for segment in segments)
     device.write(
         segments, lambda written: clock.say(f"{written >> 20} of {total >> 20} MiB written")
     )
+    # From its start the server ends with the kernel, and with the lease if that never runs.
+    if export is not None:
+        clock.say(f"serving its root at {export.address}:{export.port}")
+        start_server(export, system=system)
     clock.leave(f"{total / (1 << 20):.1f} MiB in {len(segments)} segments")
 
     clock.enter("boot", f"starting CPU {kernel.cpus[0]}")
     text = f"{plan.image.release or plan.image.name}, {plan.initrd.name}"
-    client.kernel_boot(
-        kernel.id,
-        entry=layout.entry,
-        boot_params=layout.boot_params,
-        page_table_root=layout.page_table_root,
-        image=text.encode()[:IMAGE_TEXT_MAX].decode("utf-8", "ignore"),
-        recipe=_recipe(plan),
-    )
+    try:
+        client.kernel_boot(
+            kernel.id,
+            entry=layout.entry,
+            boot_params=layout.boot_params,
+            page_table_root=layout.page_table_root,
+            image=text.encode()[:IMAGE_TEXT_MAX].decode("utf-8", "ignore"),
+            recipe=_recipe(plan),
+        )
+    except Exception:
+        if export is not None:
+            stop_server(kernel.id)
+        raise
     clock.leave(f"CPU {kernel.cpus[0]} sent to {layout.entry:#x}")
+    return export
 
 
 def _what_to_do(kernel: Kernel) -> str:
@@ -598,7 +686,19 @@ def _what_to_do(kernel: Kernel) -> str:
     )
 
 
-def _join(client: Client, kernel: Kernel, timeout: float) -> Kernel:
+def _join(
+    client: Client, kernel: Kernel, export: Export | None, timeout: float, clock: _Clock
+) -> Kernel:
+    """Wait until the kernel has registered, and is on its root if it is to have one."""
+    deadline = time.monotonic() + timeout
+    found = _registered(client, kernel, timeout)
+    if export is not None:
+        clock.say("waiting for it to mount its root")
+        wait_mounted(kernel.id, kernel.name, deadline - time.monotonic())
+    return found
+
+
+def _registered(client: Client, kernel: Kernel, timeout: float) -> Kernel:
     ended = (*RESTING, KernelState.STOPPING, KernelState.HUNG)
     try:
         found = client.wait_kernel(kernel.id, (KernelState.RUNNING,), timeout, give_up=ended)
@@ -636,8 +736,9 @@ def _recipe(plan: Plan) -> str:
             "kernel_sha256": _image_digest(plan),
             "initrd": None if spec.initrd is None else str(spec.initrd.absolute()),
             "initrd_sha256": _initrd_digest(plan),
-            "profile": spec.profile,
+            "profile": spec.image_profile,
             "append": spec.append,
+            "root": spec.root,
         },
         separators=(",", ":"),
         ensure_ascii=True,
@@ -663,9 +764,11 @@ def _as_before(kernel: Kernel, recipe: dict[str, Any], change: Change, timeout: 
             f"it is not known what kernel '{kernel.name}' was started with",
             f"say what to start: popcornctl kernel restart {kernel.name} --kernel PATH|RELEASE",
         )
-    initrd = recipe.get("initrd")
+    initrd, root = recipe.get("initrd"), recipe.get("root")
     if change.initrd is None and change.profile is not None:
         initrd = None
+    if change.profile not in (None, PROFILE):
+        root = None
     return Spec(
         name=kernel.name,
         cpus=kernel.cpus,
@@ -673,9 +776,10 @@ def _as_before(kernel: Kernel, recipe: dict[str, Any], change: Change, timeout: 
         memory_start=kernel.memory_start,
         kernel=change.kernel or recipe.get("kernel"),
         initrd=change.initrd or (None if initrd is None else Path(initrd)),
-        profile=change.profile or recipe.get("profile", Spec.profile),
+        profile=change.profile or recipe.get("profile", DEFAULT_PROFILE),
         append=recipe.get("append", "") if change.append is None else change.append,
         timeout=timeout,
+        root=root,
     )
 
 
@@ -755,13 +859,15 @@ def restart_kernel(
     recipe = _read_recipe(before)
     plan = _plan(_as_before(before, recipe, change, timeout), system, fabric, cache, clock.say)
     _check_same(plan, recipe, change)
-    boot.plan(_target(before), plan.image, plan.initrd.size, plan.spec.append)
+    _, append = _export(plan.spec, before.id, plan.links, system)
+    boot.plan(_target(before), plan.image, plan.initrd.size, append)
     clock.leave(f"{plan.image.release or plan.image.name} with {plan.initrd.name}")
 
     if before.state not in RESTING:
         clock.enter("stop", "ending it" if force else "waiting for it to power off")
         ended = _end(client, before, force, stop_timeout)
         clock.leave(f"it is {label(ended.state)}")
+    stop_server(before.id)
 
     clock.enter("lease", "clearing its memory")
     kernel = client.kernel_prepare(before.id)
@@ -769,9 +875,9 @@ def restart_kernel(
         f"node {kernel.id}: CPUs {format_cpulist(kernel.cpus)},"
         f" {format_size(kernel.memory_size)} at {kernel.memory_start:#x}"
     )
-    _load_and_boot(client, device, plan, kernel, clock)
+    export = _load_and_boot(client, device, plan, kernel, clock, system)
 
     clock.enter("join", "waiting for it to register")
-    kernel = _join(client, kernel, timeout)
+    kernel = _join(client, kernel, export, timeout, clock)
     clock.leave(f"{kernel.name} is running, {kernel.join_us / 1e6:.2f} s after its first INIT")
     return Restarted(kernel, tuple(clock.done), before)

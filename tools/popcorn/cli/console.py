@@ -116,7 +116,7 @@ def _to_stdout(log: _Log) -> Callable[[bytes], None]:
     type=click.IntRange(0, 7),
     default=0,
     show_default=True,
-    help="Which of the lines to it; images of profile shell have a shell on 0 to 3.",
+    help="Which of the lines to it; images of profile shell or full have a shell on 0 to 3.",
 )
 @click.option("--watch", is_flag=True, help="Only look on; others may write or look on too.")
 @click.option(

@@ -56,7 +56,8 @@ def exec_command(name: str, command: tuple[str, ...], no_stdin: bool) -> int:
 
     Its standard input, output and error are those here, signals are passed on, and its exit status
     is returned: 127 if there is no such command, 128 and the signal's number if a signal ended it,
-    255 if its end is not known. It needs no network. The kernel's image must be of profile shell.
+    255 if its end is not known. It needs no network. The kernel's image must be of profile shell
+    or full.
     Options come before NAME; all that follows is the command, with or without -- before it.
     """
     from popcorn.client import Client

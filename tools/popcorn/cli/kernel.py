@@ -59,10 +59,13 @@ def _spec_options(command: _F) -> _F:
             ),
             click.option(
                 "--profile",
-                type=click.Choice(["light", "shell"]),
-                default="light",
-                show_default=True,
-                help="What is in an initramfs that is made.",
+                type=click.Choice(["light", "shell", "full"]),
+                help="What is in an initramfs that is made; light by default, full with --root.",
+            ),
+            click.option(
+                "--root",
+                type=click.Choice(["host"]),
+                help="Root file system: host is that of this kernel, read-only, by the link.",
             ),
             click.option("--append", default="", metavar="WORDS", help="More kernel parameters."),
         )
@@ -78,7 +81,8 @@ def _spec(
     memory_at: int | None,
     image: str | None,
     initrd: Path | None,
-    profile: str,
+    profile: str | None,
+    root: str | None,
     append: str,
 ) -> Spec:
     from popcorn.start import Spec
@@ -91,6 +95,7 @@ def _spec(
         kernel=image,
         initrd=initrd,
         profile=profile,
+        root=root,
         append=append,
     )
 
@@ -121,6 +126,10 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
 
     A new NAME needs --cpus and --memory. A kernel that was stopped, crashed or killed and kept its
     lease is started on it again.
+
+    With --root host the kernel runs on the file systems of this one: it reads them over the link,
+    and what it writes stays in its memory. They are served by diod, to that kernel alone, for as
+    long as it runs. The files that this kernel keeps secret are in them.
     """
     from dataclasses import replace
 
@@ -175,6 +184,7 @@ def _show_plan(plan: Plan) -> None:
             ),
             ("kernel", f"{plan.image.name} ({plan.image.release or 'release unknown'})"),
             ("initramfs", f"{plan.initrd.name}, {plan.initrd.size} bytes"),
+            ("root", "the initramfs" if plan.spec.root is None else "this kernel's, by the link"),
             ("entry", f"{plan.layout.entry:#x}"),
             ("fabric", _fabric(plan.fabric)),
         )
@@ -255,7 +265,9 @@ def kill_command(name: str, keep: bool) -> None:
 def _release(client: Client, found: Kernel, keep: bool) -> None:
     """Give the lease of a kernel that rests back, unless it is to be kept, and say so."""
     from popcorn.models import label
+    from popcorn.root import stop_server
 
+    stop_server(found.id)
     if not keep:
         client.kernel_del(found.id)
     if settings().json:
@@ -299,11 +311,36 @@ def list_command() -> None:
 
 
 def _with_log(found: Kernel) -> dict[str, Any]:
-    """A kernel as JSON, with the end of its log if it is dead."""
+    """A kernel as JSON, with its root and, if it is dead, the end of its log."""
     from popcorn.log import DEAD, last_lines
+    from popcorn.root import describe
 
     lines = last_lines(found) if found.state in DEAD else None
-    return {**found.to_json(), "log_tail": None if lines is None else list(lines)}
+    tail = None if lines is None else list(lines)
+    return {**found.to_json(), "root": describe(found), "log_tail": tail}
+
+
+def _root(found: Kernel) -> str:
+    """Where the kernel has its root from, for people."""
+    from popcorn.client import RESTING
+    from popcorn.root import describe
+
+    root = describe(found)
+    if root is None:
+        return "its initramfs"
+    if root["served"] is None:
+        return "this kernel's"
+    if root["served"]:
+        return (
+            f"this kernel's, served at {root['address']}:{root['port']} to {root['peer']},"
+            f" {root['connections']} connections"
+        )
+    if found.state in RESTING:
+        return "this kernel's, not served now"
+    return (
+        "this kernel's, but the server has ended: what is not in its memory cannot be read there;"
+        f" popcornctl kernel restart {found.name}"
+    )
 
 
 @kernel.command("show")
@@ -335,6 +372,7 @@ def show_command(name: str) -> None:
             ("since", f"{when} ({format_duration(found.age_ms / 1000)} ago)"),
             ("joined", joined),
             ("kernel", found.image or "-"),
+            ("root", _root(found)),
             ("CPUs", format_cpulist(found.cpus)),
             ("boot CPU", found.cpus[0] if found.cpus else "-"),
             ("APIC IDs", ", ".join(map(str, found.apic_ids))),
@@ -397,8 +435,8 @@ def ssh_kernel(
 ) -> None:
     """Log in to a kernel, or run a command there.
 
-    Over the link, which this kernel must have too. Images of profile shell have an ssh server if
-    dropbear is installed where they are made; it lets in the keys that the user had then.
+    Over the link, which this kernel must have too. Images of profile shell (and full) have an ssh
+    server if dropbear is installed where they are made; it lets in the keys that the user had then.
     """
     import os
 
