@@ -40,6 +40,22 @@ def build(name: str) -> Kernel:
     return kernel
 
 
+def build_untraced(name: str) -> Path:
+    """Build the modules without tracepoints as well; return where they are, for `insmod`."""
+    kernel = kernels.ensure(name)
+    target = untraced(kernel.release)
+    with lock(f"modules-{kernel.release}"):
+        mirror(KMOD, target / "src")
+        _make(kernel, target / "src", "PCN_NO_TRACE=y")
+        _strip(target / "src", target)
+    return target
+
+
+def untraced(release: str) -> Path:
+    """Return where the modules without tracepoints are for a kernel, if they were built."""
+    return MODULES / release / "untraced"
+
+
 def stale(kernel: Kernel) -> bool:
     """Whether the modules for a kernel were not built from the source as it is now."""
     stamp = _stamp(kernel)
@@ -91,11 +107,11 @@ def _sources(directory: Path) -> list[Path]:
     return [path for path in found if not path.name.endswith(".mod.c")]
 
 
-def _make(kernel: Kernel, source: Path) -> None:
+def _make(kernel: Kernel, source: Path, *more: str) -> None:
     jobs = f"-j{os.cpu_count() or 1}"
     make = ["make", "--no-print-directory", jobs, "-C", str(rootfs.headers(kernel)), "modules"]
     # With the test modules, which users do not get.
-    make += [WITHOUT, f"PCN_VERSION={version()}", "PCN_TESTS=m"]
+    make += [WITHOUT, f"PCN_VERSION={version()}", "PCN_TESTS=m", *more]
     if kernel.suite:
         root = rootfs.ensure(kernel)
         run(rootfs.inside(root, source, [*make, "M=/src"]), capture=False)
@@ -126,15 +142,28 @@ def _link_headers(kernel: Kernel, headers: Path) -> None:
 
 def _install(kernel: Kernel, source: Path) -> bool:
     """Strip and copy the modules that changed; drop those that are no more; True if any did."""
-    target = MODULES / kernel.release
     updates = kernel.modules / "updates/popcorn"
     updates.mkdir(parents=True, exist_ok=True)
-    built = {path.name: path for path in source.glob("*.ko")}
-    changed = False
-    for gone in (*target.glob("*.ko"), *updates.glob("*.ko")):
-        if gone.name not in built:
+    changed = _strip(source, MODULES / kernel.release)
+    kept = {path.name for path in source.glob("*.ko")}
+    for gone in updates.glob("*.ko"):
+        if gone.name not in kept:
             gone.unlink()
-            changed = True
+            changed.append(gone)
+    for done in changed:
+        if done.exists():
+            # Renamed into place: a run that is going on must not see half a file.
+            shutil.copy2(done, updates / f".{done.name}")
+            (updates / f".{done.name}").rename(updates / done.name)
+    return bool(changed)
+
+
+def _strip(source: Path, target: Path) -> list[Path]:
+    """Put the modules into `target` without debug information; return those that changed there."""
+    built = {path.name: path for path in source.glob("*.ko")}
+    changed = [path for path in target.glob("*.ko") if path.name not in built]
+    for gone in changed:
+        gone.unlink()
     for name, path in built.items():
         done = target / name
         if done.exists() and done.stat().st_mtime >= path.stat().st_mtime:
@@ -143,8 +172,5 @@ def _install(kernel: Kernel, source: Path) -> bool:
         scratch = target / f".{name}"
         run(["strip", "--strip-debug", "-o", scratch, path])
         scratch.rename(done)
-        # Renamed into place: a run that is going on must not see half a file.
-        shutil.copy2(done, updates / f".{name}")
-        (updates / f".{name}").rename(updates / name)
-        changed = True
+        changed.append(done)
     return changed
