@@ -139,8 +139,17 @@ static int pcn_channel_make(const struct pcn_out *out, u16 service, struct pcn_r
 	return 0;
 }
 
-static void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service, const struct pcn_out *out,
-				u64 tsc)
+/* Not inline, as pcn_poller_trace_delivered(). */
+static noinline void pcn_channel_trace_queued(const struct pcn_channel *channel, u32 pos, u16 service,
+					      u32 bytes, u64 tsc)
+{
+	trace_popcorn_msg_queued(channel->node->self->id, channel->node->id, channel->queue,
+				 pcn_ring_seq(&channel->tx, pos), service, bytes, tsc);
+}
+
+/* Inline, though a tracepoint in it makes the compiler think that it is large. */
+static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service,
+						const struct pcn_out *out, u64 tsc)
 {
 	u32 bytes = out->len + (out->body ? out->body->len : 0);
 
@@ -151,8 +160,8 @@ static void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 servic
 			pcn_channel_reap(channel);
 		pcn_area_lend(&channel->loans, pos, out->body->unit, out->body->nr_units);
 	}
-	trace_popcorn_msg_queued(channel->node->self->id, channel->node->id, channel->queue,
-				 pcn_ring_seq(&channel->tx, pos), service, bytes, tsc);
+	if (trace_popcorn_msg_queued_enabled())
+		pcn_channel_trace_queued(channel, pos, service, bytes, tsc);
 }
 
 static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32 ring_slots,
@@ -576,7 +585,8 @@ void pcn_channel_look(struct pcn_channel *channel)
 	if (channel->room_wanted && (!READ_ONCE(channel->tx.shm->room.wanted) || pcn_ring_room(&channel->tx))) {
 		channel->room_wanted = false;
 		room = true;
-		trace_popcorn_channel_room(self->id, channel->node->id, channel->queue, rdtsc());
+		if (trace_popcorn_channel_room_enabled())
+			trace_popcorn_channel_room(self->id, channel->node->id, channel->queue, rdtsc());
 	}
 	pcn_channel_reap(channel);
 	came_back = channel->units < had;

@@ -299,7 +299,8 @@ bool pcn_doorbell_ring(struct pcn_node *node, u32 queue)
 	u32 apic_id, vector;
 
 	if (here) { /* only on a loopback fabric is a peer in this kernel */
-		trace_popcorn_doorbell_sent(node->self->id, node->id, queue, 0, 0, rdtsc());
+		if (trace_popcorn_doorbell_sent_enabled())
+			trace_popcorn_doorbell_sent(node->self->id, node->id, queue, 0, 0, rdtsc());
 		irq_work_queue(&here->poller[queue].loop);
 		return true;
 	}
@@ -310,7 +311,8 @@ bool pcn_doorbell_ring(struct pcn_node *node, u32 queue)
 				    node->id, apic_id, vector);
 		return false;
 	}
-	trace_popcorn_doorbell_sent(node->self->id, node->id, queue, apic_id, vector, rdtsc_ordered());
+	if (trace_popcorn_doorbell_sent_enabled())
+		trace_popcorn_doorbell_sent(node->self->id, node->id, queue, apic_id, vector, rdtsc_ordered());
 	pcn_ipi_send(apic_id, vector);
 	return true;
 }

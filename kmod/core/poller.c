@@ -96,9 +96,12 @@ static void pcn_poller_count(u64 *buckets, u64 from, u64 to)
 	WRITE_ONCE(buckets[bucket], READ_ONCE(buckets[bucket]) + 1);
 }
 
-/* Which stages this message went through: one that came while we polled had no doorbell of its own. */
-static void pcn_poller_trace_delivered(struct pcn_poller *poller, const struct pcn_channel *channel,
-				       const struct pcn_ring_msg *msg, u32 bytes)
+/*
+ * Which stages this message went through: one that came while we polled had no doorbell of its own. Not inline: what
+ * it takes would be in registers, and those saved, for every message that nobody traces.
+ */
+static noinline void pcn_poller_trace_delivered(struct pcn_poller *poller, const struct pcn_channel *channel,
+						const struct pcn_ring_msg *msg, u32 bytes)
 {
 	u64 now = rdtsc(), doorbell, irq = 0, poll = 0;
 
@@ -419,7 +422,9 @@ static int pcn_poller_poll(struct napi_struct *napi, int budget)
 		pcn_poller_count_doorbell(poller);
 	}
 	work = pcn_poller_work(poller, budget);
-	trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());
+	/* An argument that reads the TSC is worked out in any case. */
+	if (trace_popcorn_poll_enabled())
+		trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());
 	poller->gro = false;
 	/* As if there were more: others have their turn, and nobody has to ring meanwhile. */
 	if (work < budget && pcn_poller_in_window(poller))
