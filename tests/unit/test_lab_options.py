@@ -78,6 +78,10 @@ def test_secondaries_are_a_list() -> None:
 def test_always_emulates_and_never_reboots(machine: str, firmware: str) -> None:
     command = line("--machine", machine, "--firmware", firmware, "true")
     assert values(command, "-accel") == ["tcg,thread=multi"]
+    assert not values(command, "-icount")
+    counting = line("--icount", "ls")
+    assert values(counting, "-accel") == ["tcg,thread=single"]
+    assert values(counting, "-icount") == ["shift=0,sleep=off"]
     assert "-enable-kvm" not in command
     assert "-no-reboot" in command
 

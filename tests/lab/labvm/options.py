@@ -32,6 +32,7 @@ class Options:
     timeout: float = 900.0
     append: str = ""
     serial2: Path | None = None
+    icount: bool = False
 
     @property
     def interactive(self) -> bool:
@@ -66,6 +67,12 @@ def parse(argv: Sequence[str]) -> Options:
     add("--timeout", type=float, metavar="S", help=f"default: {default.timeout:.0f} seconds")
     add("--append", metavar="STR", help="more words for the kernel's command line")
     add("--serial2", type=Path, metavar="FILE", help="give the machine a ttyS1 and log it to FILE")
+    add(
+        "--icount",
+        action="store_true",
+        help="let its clock count instructions, one CPU after the other: figures do not depend on"
+        " how busy this machine is",
+    )
     add("command", nargs=argparse.REMAINDER, metavar="[--] COMMAND...")
     given = {
         key: value for key, value in vars(parser.parse_args(argv)).items() if value is not None

@@ -116,6 +116,9 @@ def _machine(options: Options) -> list[str]:
     # Always emulation: KVM may be there and yet not run a distribution kernel, and a result must
     # not depend on whether it does.
     accelerator = ["-accel", "tcg,thread=multi"]
+    if options.icount:
+        # An instruction takes a nanosecond of the machine's time, and of its TSC, whatever it does.
+        accelerator = ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"]
     if options.machine == "x2apic":
         return [
             *accelerator,
