@@ -78,6 +78,10 @@ fmt: setup ## Put the Python code into its canonical form
 modules: setup build/popcorn-agent ## Build the kernel modules for KERNELS (default: 6.1)
 	$(SETUP) modules $(KERNELS)
 
+.PHONY: untraced
+untraced: setup ## Build the modules for KERNELS without tracepoints, too, to measure what those cost
+	$(SETUP) untraced $(KERNELS)
+
 .PHONY: gen
 gen: ## Regenerate what is derived from kmod/uapi/popcorn.yaml
 	PYTHONPATH=tools $(PYTHON) -m codegen

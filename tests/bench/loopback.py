@@ -24,23 +24,28 @@ import stress  # noqa: E402
 from stress import BATCH, mask  # noqa: E402
 
 
-def cycles_per_message(nodes: int) -> float:
+def cycles_per_message(module: stress.Stress, messages: int = MESSAGES) -> float:
     """TSC cycles from the first message sent to the last received, over their number."""
-    with stress.loopback(nodes) as module:
-        for messages in (MESSAGES // 10, MESSAGES):  # the first let the ring grow
-            module.reset(mask(0, 1))
-            module.start(mask(0), mask(1), messages=messages, in_slot=1000, modes=BATCH)
-            reports = module.wait(lambda now: (1, 0) in now and bool(now[1, 0]["ended"]))
+    for number in (messages // 10, messages):  # the first let the ring grow
+        module.reset(mask(0, 1))
+        module.start(mask(0), mask(1), messages=number, in_slot=1000, modes=BATCH)
+        reports = module.wait(lambda now: (1, 0) in now and bool(now[1, 0]["ended"]))
     there, here = reports[0, 1], reports[1, 0]
-    if here["received"] != MESSAGES or here.faults:
+    if here["received"] != messages or here.faults:
         raise RuntimeError(f"messages were lost: {here}")
-    return (here["done"] - there["began"]) / MESSAGES
+    return (here["done"] - there["began"]) / messages
+
+
+def cycles_among(nodes: int) -> float:
+    """The same, of two of so many nodes in this kernel."""
+    with stress.loopback(nodes) as module:
+        return cycles_per_message(module)
 
 
 def main() -> int:
     ratios = []
     for _round in range(ROUNDS):
-        two, sixteen = cycles_per_message(2), cycles_per_message(16)
+        two, sixteen = cycles_among(2), cycles_among(16)
         print(f"cycles for each message: {two:.0f} of 2 nodes, {sixteen:.0f} of 16")
         ratios.append(sixteen / two)
     figures = {"loopback.x16_over_x2": figure(ratios)}

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""All benchmarks, or those named (ring, start, loopback, net, line), into build/bench.json.
+"""All benchmarks, or those named (ring, start, loopback, net, line, trace), into build/bench.json.
 
 Each figure is a ratio within one run, because machines differ and are noisy; `n` rounds give
 median, min and max.
@@ -24,19 +24,25 @@ OUT = ROOT / "build" / "lab" / "out"
 Figures = dict[str, Figure]
 
 
-def measure_in_lab(name: str) -> Callable[[], Figures]:
-    """Boot the lab and run the benchmark of that name in it."""
+def measure_in_lab(name: str, *words: str, lab: tuple[str, ...] = ()) -> Callable[[], Figures]:
+    """Boot the lab, with these options, and run the benchmark of that name in it."""
 
     def measure() -> Figures:
         out = OUT / f"bench-{name}.json"
         out.unlink(missing_ok=True)
-        subprocess.run(
-            [ROOT / "tests/lab/run", "--", "/usr/bin/python3", f"tests/bench/{name}.py"], check=True
-        )
+        program = ["/usr/bin/python3", f"tests/bench/{name}.py", *words]
+        subprocess.run([ROOT / "tests/lab/run", *lab, "--", *program], check=True)
         figures: Figures = json.loads(out.read_text())
         return figures
 
     return measure
+
+
+def measure_trace() -> Figures:
+    """The tracers, in time, and the tracepoints, in instructions as well."""
+    subprocess.run(["make", "untraced"], cwd=ROOT, check=True)
+    counted = measure_in_lab("trace", "instructions", lab=("--icount", "--cpus", "1"))
+    return measure_in_lab("trace")() | counted()
 
 
 BENCHES: dict[str, Callable[[], Figures]] = {
@@ -45,6 +51,7 @@ BENCHES: dict[str, Callable[[], Figures]] = {
     "loopback": measure_in_lab("loopback"),
     "net": measure_in_lab("net"),
     "line": measure_in_lab("line"),
+    "trace": measure_trace,
 }
 
 
