@@ -22,7 +22,7 @@ from popcorn_tracing.common import Machine, UsageError, machine, node_id, servic
 from popcorn_tracing.fabric import CycleTimes
 from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Session, Stage
 
-__all__ = ("Table", "opened")
+__all__ = ("Files", "Place", "Table", "opened")
 
 DELIVERED = "popcorn_msg_delivered"
 QUEUED = "popcorn_msg_queued"
@@ -139,27 +139,42 @@ def report(
     )
 
 
-def _add(path: Path, trigger: str) -> None:
-    """Add a trigger to an event, or take away one that begins with an exclamation mark."""
-    # Not write_text(): to truncate the file takes away those that are there.
-    with path.open("a") as file:
-        file.write(trigger)
+class Files:
+    """The files of a tracefs, here those of this kernel; all of it raises OSError."""
+
+    def mkdir(self, path: Path) -> None:
+        """Make a directory."""
+        path.mkdir()
+
+    def rmdir(self, path: Path) -> None:
+        """Remove a directory."""
+        path.rmdir()
+
+    def append(self, path: Path, text: str) -> None:
+        """Write at the end: add a trigger, or take away one that begins with `!`."""
+        # Not write_text(): to truncate the file takes away those that are there.
+        with path.open("a") as file:
+            file.write(text)
+
+    def read(self, path: Path) -> str:
+        """All that is in a file."""
+        return path.read_text()
 
 
 @contextlib.contextmanager
-def _instance(base: Path) -> Iterator[Path]:
+def _instance(base: Path, files: Files) -> Iterator[Path]:
     """The events of an instance of ftrace with the histograms; gone after the block."""
     instance = base.parent / "instances" / f"popcorn-{os.getpid()}"
     events = instance / "events" / "popcorn"
     done: list[tuple[Path, str]] = []
     try:
-        instance.mkdir()
+        files.mkdir(instance)
     except OSError as error:
         raise PopcornError(f"cannot make {instance}: {error.strerror}") from error
     try:
         for event, trigger in _triggers():
             try:
-                _add(events / event / "trigger", trigger)
+                files.append(events / event / "trigger", trigger)
             except OSError as error:
                 raise PopcornError(
                     f"the kernel takes no histogram of {event}: {error.strerror}",
@@ -170,28 +185,43 @@ def _instance(base: Path) -> Iterator[Path]:
     finally:
         for path, trigger in reversed(done):
             with contextlib.suppress(OSError):
-                _add(path, f"!{trigger}")
-        instance.rmdir()
+                files.append(path, f"!{trigger}")
+        files.rmdir(instance)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kernel to count in: the events of its tracefs, what it is, and how to get at its files.
+
+    `name` is for people, and empty for this kernel.
+    """
+
+    events: Path
+    here: Machine
+    files: Files
+    name: str = ""
 
 
 @contextlib.contextmanager
-def opened(options: Options) -> Iterator[Session]:
-    """As :func:`popcorn_tracing.latency.opened`, by ftrace."""
+def opened(options: Options, place: Place | None = None) -> Iterator[Session]:
+    """As :func:`popcorn_tracing.latency.opened`, by ftrace; in this kernel unless `place` says."""
     if options.view.by == "cpu":
         raise UsageError("ftrace does not count by cpu here", "--source bpf does")
-    base = tracefs_events()
-    here = machine(options.tsc_khz)
+    if place is None:
+        place = Place(tracefs_events(), machine(options.tsc_khz), Files())
+    here, files = place.here, place.files
     # For their errors, before anything is set up.
     report(Table({}, {}), Table({}, {}), here, 0, options)
-    with _instance(base) as events:
+    with _instance(place.events, files) as events:
         begin = time.monotonic()
 
         def read() -> Report:
-            tables = [
-                Table.parse((events / event / "hist").read_text()) for event in (DELIVERED, QUEUED)
-            ]
-            return report(tables[0], tables[1], here, time.monotonic() - begin, options)
+            delivered, queued = (
+                Table.parse(files.read(events / event / "hist")) for event in (DELIVERED, QUEUED)
+            )
+            return report(delivered, queued, here, time.monotonic() - begin, options)
 
+        where = f" in '{place.name}'" if place.name else ""
         yield Session(
-            "counting the latency of messages by ftrace", read, lambda: read().nr_delivered
+            f"counting the latency of messages{where} by ftrace", read, lambda: read().nr_delivered
         )

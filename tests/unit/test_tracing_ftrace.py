@@ -96,11 +96,11 @@ def test_the_module_has_the_fields() -> None:
 
 
 def test_the_instance_goes_with_the_trace(tmp_path: Path, monkeypatch) -> None:
-    base, written = tmp_path / "events", []
+    base, written, files = tmp_path / "events", [], ftrace.Files()
     (tmp_path / "instances").mkdir()
     events = tmp_path / "instances" / f"popcorn-{os.getpid()}" / "events" / "popcorn"
-    monkeypatch.setattr(ftrace, "_add", lambda path, text: written.append((path, text)))
-    with contextlib.suppress(KeyboardInterrupt), ftrace._instance(base) as found:
+    monkeypatch.setattr(files, "append", lambda path, text: written.append((path, text)))
+    with contextlib.suppress(KeyboardInterrupt), ftrace._instance(base, files) as found:
         assert found == events
         count = len(written)
         raise KeyboardInterrupt
@@ -113,7 +113,7 @@ def test_a_trigger_leaves_those_that_are_there(tmp_path: Path) -> None:
     # The kernel takes them all away when the file is truncated.
     path = tmp_path / "trigger"
     path.write_text("one\n")
-    ftrace._add(path, "two\n")
+    ftrace.Files().append(path, "two\n")
     assert path.read_text() == "one\ntwo\n"
 
 
@@ -121,11 +121,14 @@ def test_what_the_kernel_refuses(tmp_path: Path) -> None:
     (tmp_path / "instances").mkdir()
     with (
         pytest.raises(PopcornError, match="takes no histogram of popcorn_msg_queued"),
-        ftrace._instance(tmp_path / "events"),
+        ftrace._instance(tmp_path / "events", ftrace.Files()),
     ):
         pass
     assert not list((tmp_path / "instances").iterdir())
-    with pytest.raises(PopcornError, match="cannot make"), ftrace._instance(tmp_path / "no/events"):
+    with (
+        pytest.raises(PopcornError, match="cannot make"),
+        ftrace._instance(tmp_path / "no/events", ftrace.Files()),
+    ):
         pass
 
 

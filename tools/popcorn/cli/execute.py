@@ -19,7 +19,7 @@ PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signa
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[int]:
+def passed_on() -> Iterator[int]:
     """A file descriptor that the signals which come can be read from, a byte each."""
 
     def nothing(number: int, frame: FrameType | None) -> None:
@@ -38,7 +38,9 @@ def _signals() -> Iterator[int]:
         os.close(write)
 
 
-def _to(fd: int) -> Callable[[bytes], None]:
+def stream(fd: int) -> Callable[[bytes], None]:
+    """What writes all that it is given to a file descriptor."""
+
     def write(data: bytes) -> None:
         view = memoryview(data)
         while view:
@@ -73,12 +75,12 @@ def exec_command(name: str, command: tuple[str, ...], no_stdin: bool) -> int:
     wait = START_SECONDS if node.state == NodeState.UP else 0.0
     lines = [find_line(node.id, node.name, number, wait=wait) for number in LINES]
     sys.stdout.flush()
-    with _signals() as signals:
+    with passed_on() as signals:
         return execute(
             lines,
             words,
             source=None if no_stdin else sys.stdin.fileno(),
-            output=_to(sys.stdout.fileno()),
-            error=_to(sys.stderr.fileno()),
+            output=stream(sys.stdout.fileno()),
+            error=stream(sys.stderr.fileno()),
             signals=signals,
         )

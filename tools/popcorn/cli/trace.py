@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popcorn.cli.base import LINK, NODE, SECONDS, SIZE, Command, Group, parsed, settings
+from popcorn.cli.base import KERNEL, LINK, NODE, SECONDS, SIZE, Command, Group, parsed, settings
 from popcorn.cli.output import coloured, histogram, print_json, print_json_line, table
 from popcorn.units import format_micros
 
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from popcorn_tracing.doorbell import Report as DoorbellReport
     from popcorn_tracing.flow import Flow, Frame, Summary
     from popcorn_tracing.heatmap import Column
-    from popcorn_tracing.latency import Report, Row
+    from popcorn_tracing.latency import Options, Report, Row
     from popcorn_tracing.net import Report as NetReport
     from popcorn_tracing.record import Summary as Recorded
 
 TRACED = "popcorn.traced"
+WORDS = "popcorn.trace.words"
+OTHER = "popcorn.trace.kernel"
 
 #: As popcorn_tracing.latency has them; here so that help needs no import.
 STAGES = (
@@ -60,11 +62,102 @@ class TracingCommand(Command):
             if not ctx.meta[TRACED]:
                 raise click.UsageError("no command after '--'", ctx)
             args = args[:at]
+        ctx.meta[WORDS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """The usage line ends with the traced command."""
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+def _in_kernel(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+    ctx.meta[OTHER] = value
+
+
+class Tracer(TracingCommand):
+    """A tracer, which runs in another kernel if it is told to."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        option = click.Option(
+            ["--kernel"],
+            type=KERNEL,
+            expose_value=False,
+            callback=_in_kernel,
+            help="Trace in this kernel, whose image has what that takes; COMMAND runs here.",
+        )
+        self.params.insert(len(self.params) - 2, option)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run here, or there."""
+        name = ctx.meta.get(OTHER)
+        return super().invoke(ctx) if name is None else ctx.exit(_trace_in(name, self, ctx))
+
+
+def _trace_in(name: str, tool: Tracer, ctx: click.Context) -> int:
+    from popcorn.cli.execute import passed_on, stream
+    from popcorn_tracing import ftrace, remote
+    from popcorn_tracing import latency as latencies
+    from popcorn_tracing.common import Limits, UsageError
+
+    given, command = ctx.params, ctx.meta.get(TRACED, ())
+    source = given.get("source")
+    if source == "fabric":
+        raise UsageError(
+            "what the fabric counts is the same in all kernels: --kernel is for the other sources",
+            f"leave out --kernel; --node {name} is for the messages of that kernel",
+        )
+    # For its errors, before anything is done.
+    Limits(
+        interval=given.get("interval"),
+        duration=given.get("duration"),
+        messages=given.get("messages"),
+        command=command,
+    )
+    there = remote.reach(name)
+    as_json = settings().json
+    # A command's own output must not get into ours when that is JSON.
+    output = sys.stderr if as_json or tool.name == "flow" else None
+    if there.has_popcornctl():
+        words = [str(tool.name), *_without_kernel(ctx.meta[WORDS])]
+        if as_json and "--json" not in words:
+            words.append("--json")
+        sys.stdout.flush()
+        with passed_on() as signals:
+            return remote.run_there(
+                there,
+                words,
+                command=command,
+                output=stream(sys.stdout.fileno()),
+                error=stream(sys.stderr.fileno()),
+                command_output=output,
+                signals=signals,
+            )
+    if tool.name != "latency" or source == "bpf":
+        raise remote.without_popcornctl(there, str(tool.name))
+    if source is None:
+        _say(f"the image of '{name}' has no popcornctl: counted there by ftrace, by powers of two")
+    options, limits = _latency_of(ctx, **given)
+    with remote.latency_place(there, options.tsc_khz) as place:
+        return latencies.run(
+            options,
+            limits,
+            show=lambda report: _print_report(report, limits, _show_latency),
+            ready=_say,
+            output=output,
+            opened=functools.partial(ftrace.opened, place=place),
+        )
+
+
+def _without_kernel(words: tuple[str, ...]) -> list[str]:
+    """The words of a tracer but for --kernel and its name."""
+    left, rest = [], iter(words)
+    for word in rest:
+        if word == "--kernel":
+            next(rest, None)
+        elif not word.startswith("--kernel="):
+            left.append(word)
+    return left
 
 
 def _parse_micros(text: str) -> float:
@@ -146,7 +239,7 @@ FRAME_FORMAT = (
 )
 
 
-@trace.command("latency", cls=TracingCommand)
+@trace.command("latency", cls=Tracer)
 @every_interval
 @only_node
 @only_service
@@ -184,11 +277,8 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     from popcorn_tracing import fabric, ftrace
     from popcorn_tracing import latency as tracer
 
-    only = given.pop("stage")
-    view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
-    source = given.pop("source")
-    options = tracer.Options(node, service, given.pop("tsc_khz"), view)
-    limits = _limits(ctx, **given)
+    source = given["source"]
+    options, limits = _latency_of(ctx, node, service, **given)
 
     def show(report: Report) -> None:
         _print_report(report, limits, _show_latency)
@@ -205,7 +295,20 @@ def latency(ctx: click.Context, node: str | None, service: str | None, **given: 
     ctx.exit(run(options, limits, show=show, ready=_say, output=output))
 
 
-@trace.command("flow", cls=TracingCommand)
+def _latency_of(
+    ctx: click.Context, node: str | None, service: str | None, **given: Any
+) -> tuple[Options, Limits]:
+    """What the options of latency say."""
+    from popcorn_tracing import latency as tracer
+
+    only = given.pop("stage")
+    view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
+    del given["source"]
+    options = tracer.Options(node, service, given.pop("tsc_khz"), view)
+    return options, _limits(ctx, **given)
+
+
+@trace.command("flow", cls=Tracer)
 @only_node
 @only_service
 @click.option("--min-size", type=SIZE, metavar="SIZE", help="Only messages of so many bytes.")
@@ -350,7 +453,7 @@ def _flow_end(summary: Summary) -> str:
     return ", ".join(parts)
 
 
-@trace.command("doorbell", cls=TracingCommand)
+@trace.command("doorbell", cls=Tracer)
 @every_interval
 @click.option("--node", type=NODE, help="Only channels from or to this node, an id or a name.")
 @for_so_long
@@ -437,7 +540,7 @@ def _show_doorbells(report: DoorbellReport) -> None:
     print(flush=True)
 
 
-@trace.command("net", cls=TracingCommand)
+@trace.command("net", cls=Tracer)
 @every_interval
 @click.option("--node", type=NODE, help="Only packets from or to this node, an id or a name.")
 @click.option("--link", type=LINK, help="Only packets of this link, an interface's name.")
@@ -529,7 +632,7 @@ def _net_times(times: LogHistogram) -> tuple[object, ...]:
     )
 
 
-@trace.command("heatmap", cls=TracingCommand)
+@trace.command("heatmap", cls=Tracer)
 @click.argument("interval", type=SECONDS, default="1")
 @only_node
 @only_service
@@ -599,7 +702,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-@trace.command("record", cls=TracingCommand)
+@trace.command("record", cls=Tracer)
 @for_so_long
 @click.option(
     "--output",
