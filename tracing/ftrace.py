@@ -173,6 +173,8 @@ def _instance(base: Path, files: Files) -> Iterator[Path]:
         raise PopcornError(f"cannot make {instance}: {error.strerror}") from error
     try:
         for event, trigger in _triggers():
+            # Before: a Ctrl-C may come when it is there and we do not know yet.
+            done.append((events / event / "trigger", trigger))
             try:
                 files.append(events / event / "trigger", trigger)
             except OSError as error:
@@ -180,7 +182,6 @@ def _instance(base: Path, files: Files) -> Iterator[Path]:
                     f"the kernel takes no histogram of {event}: {error.strerror}",
                     "it needs CONFIG_HIST_TRIGGERS, and the module of this popcornctl's version",
                 ) from error
-            done.append((events / event / "trigger", trigger))
         yield events
     finally:
         for path, trigger in reversed(done):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -25,3 +26,21 @@ def test_users_get_no_test_modules() -> None:
         assert ("test/" in found[1]) == (name in for_tests), name
     for path in ("Makefile", "kmod/Makefile"):
         assert "PCN_TESTS" not in (ROOT / path).read_text(), path
+
+
+def test_users_get_tracepoints() -> None:
+    kbuild = (ROOT / "kmod/Kbuild").read_text()
+    assert "ccflags-$(PCN_NO_TRACE) += -DNOTRACE\n" in kbuild
+    for path in ("Makefile", "kmod/Makefile"):
+        assert "PCN_NO_TRACE" not in (ROOT / path).read_text(), path
+
+
+def test_no_message_reads_the_clock_for_nobody() -> None:
+    # What a tracepoint is given is worked out before it looks whether somebody traces.
+    for path in (ROOT / "kmod").rglob("*.c"):
+        lines = path.read_text().splitlines()
+        for before, line in itertools.pairwise(lines):
+            found = re.search(
+                r"\b(trace_popcorn_(?:msg|doorbell|poll|channel|net|tty)\w*)\(.*rdtsc", line
+            )
+            assert not found or f"{found[1]}_enabled()" in before, f"{path.name}: {line.strip()}"
