@@ -118,6 +118,9 @@ static void run_child(int fds[4][2])
 	dup2(fds[2][1], 2);
 	signal(SIGPIPE, SIG_DFL);
 	signal(SIGHUP, SIG_DFL);
+	/* A shell lets what it starts in the background ignore these, and we were. */
+	signal(SIGINT, SIG_DFL);
+	signal(SIGQUIT, SIG_DFL);
 	sigprocmask(SIG_UNBLOCK, &on_child_only, NULL);
 	execvp(argv[0], argv);
 	error = errno;

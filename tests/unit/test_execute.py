@@ -63,7 +63,10 @@ def line(program, request):
     ]
     for thread in threads:
         thread.start()
-    agent = subprocess.Popen([program, os.ttyname(there)])
+    # As a shell starts what is to run in the background, which is how an image's init does.
+    agent = subprocess.Popen(
+        ["sh", "-c", 'trap \'\' INT QUIT; exec "$0" "$1"', program, os.ttyname(there)]
+    )
     yield Line(os.ttyname(slave), 1, "web", 7, "open")
     stop.set()
     agent.kill()
@@ -108,6 +111,11 @@ def test_streams_apart_and_status(line):
 @pytest.mark.parametrize("line", [1.5], indirect=True)
 def test_an_agent_that_comes_late(line):
     assert run(line, "echo", "here") == (0, b"here\n", b"")
+
+
+def test_a_command_ignores_no_interrupt(line):
+    assert run(line, "sh", "-c", "trap 'exit 5' INT; kill -INT $$; exit 0").status == 5
+    assert run(line, "sh", "-c", "kill -QUIT $$; exit 0").status == 128 + signal.SIGQUIT
 
 
 def test_words_are_words(line):
