@@ -42,7 +42,7 @@ def measure_trace() -> Figures:
     """The tracers, in time, and the tracepoints, in instructions as well."""
     subprocess.run(["make", "untraced"], cwd=ROOT, check=True)
     counted = measure_in_lab("trace", "instructions", lab=("--icount", "--cpus", "1"))
-    return measure_in_lab("trace")() | counted()
+    return measure_in_lab("trace", lab=("--timeout", "3600"))() | counted()
 
 
 BENCHES: dict[str, Callable[[], Figures]] = {
