@@ -59,6 +59,10 @@ test-lab: setup modules build/bin/popcornctl ## Run the lab tests on the distrib
 test-soak: setup modules build/bin/popcornctl ## Run the lab tests that may take hours
 	POPCORN_SOAK=1 $(SUITES) soak
 
+.PHONY: perfetto
+perfetto: setup ## Build Perfetto's trace processor, once; tests then open our timelines in it
+	$(SETUP) perfetto
+
 .PHONY: lab
 lab: setup modules build/bin/popcornctl ## Open a shell in the lab
 	tests/lab/run

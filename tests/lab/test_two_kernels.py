@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Two secondaries at once: of different versions, and on the link. Needs six CPUs."""
+"""Two secondaries at once: in one timeline, of two versions, on the link. Needs six CPUs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,76 @@ from pathlib import Path
 
 import net
 import pytest
+import timelines
 
 from guest import Starter, ctl, ctl_json, release_all
 from popcorn import Client
+from popcorn.models import Kernel
 
 RELEASES = [
     pair.split("=", 1)[1] for pair in os.environ.get("LAB_SECONDARIES", "").split() if "=" in pair
 ]
 
 
-def test_different_versions_ping_and_one_dies(client: Client) -> None:
+@pytest.fixture
+def both(shared: Callable[..., Kernel]) -> str:
+    """Two kernels, `one` of this version and `two` of another if there is one, which it gives."""
     other = next((r for r in RELEASES if r != platform.release()), platform.release())
-    for name, cpus, release in (("one", "2-3", platform.release()), ("two", "4-5", other)):
-        done = ctl("kernel", "start", name, "--cpus", cpus, "--memory", "512M",
-                   "--kernel", release, "--timeout", "120", timeout=300)  # fmt: skip
-        assert done.returncode == 0, done.stderr
+    shared("one", cpus=(2, 3), memory_mib=512, kernel=platform.release(), timeout=120)
+    shared("two", cpus=(4, 5), memory_mib=512, kernel=other, timeout=120)
+    return other
+
+
+PINGS = {"one": 997, "two": 499}
+
+
+@pytest.fixture
+def processor() -> None:
+    """Perfetto's trace processor is there; else no kernel is started for nothing."""
+    timelines.need_processor()
+
+
+def test_one_timeline_of_three_kernels(
+    processor: None, both: str, client: Client, tmp_path: Path
+) -> None:
+    path = Path(os.environ.get("LAB_OUT", tmp_path)) / "three-kernels.json"
+    pings = " && ".join(f"popcornctl ping {name} -c {n} >&2" for name, n in PINGS.items())
+    before = [client.node(n) for n in (1, 2)]
+    said = ctl_json("trace", "record", "-o", str(path), "--buffer", "32M", "--", "sh", "-c", pings)
+    after = [client.node(n) for n in (1, 2)]
+    events = said["events"]
+    assert not any(e["lost"] or e["left_out"] for e in events.values()) and said["missed"] == 0
+    # Nothing else is sent meanwhile.
+    total = sum(PINGS.values())
+    for kind, sum_of in (("msg_queued", "sent"), ("msg_delivered", "received")):
+        counted = sum(getattr(node, sum_of) for node in after)
+        counted -= sum(getattr(node, sum_of) for node in before)
+        assert events[kind]["seen"] == counted >= total
+    with timelines.opened(path) as query:
+        timelines.check_counts(query, events)
+        for name, n in PINGS.items():
+            taken = timelines.ARROWS.replace("distinct", "") + f"where sender glob '{name} (*'"
+            assert len([a for a in query(taken) if a["got"] == "deliver echo"]) == n
+        joined = {(a["sender"], a["receiver"]) for a in timelines.arrows(query)}
+        assert joined == {
+            (f"{n} (node {i})", "primary (node 0)") for i, n in ((1, "one"), (2, "two"))
+        }
+        # What the others received is known from what they count.
+        counts = {
+            row["process"]: row["most"] - row["least"]
+            for row in query(
+                "select process.name as process, max(value) as most, min(value) as least"
+                " from counter join process_counter_track track on counter.track_id = track.id"
+                " join process using (upid) where track.name glob 'delivered from primary*'"
+                " group by track.id"
+            )
+        }
+        assert counts["one (node 1)"] >= PINGS["one"] and counts["two (node 2)"] >= PINGS["two"]
+
+
+def test_different_versions_ping_and_one_dies(both: str, client: Client) -> None:
     shown = {n["name"]: n["release"] for n in ctl_json("node", "list")}
-    assert (shown["one"], shown["two"]) == (platform.release(), other)
+    assert (shown["one"], shown["two"]) == (platform.release(), both)
     for name in ("one", "two"):
         assert ctl_json("ping", name, "-c", "500")["n"] == 500
     assert ctl("kernel", "kill", "one").returncode == 0

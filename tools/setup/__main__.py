@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""`python3 -m setup kernels|modules|untraced|qemu [NAME...]`: make ready what the tests need."""
+"""`python3 -m setup WHAT [NAME...]`: make ready what the tests need."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
     """Run one command; return the exit status."""
     logging.basicConfig(format="setup: %(message)s", level=logging.INFO)
     parser = argparse.ArgumentParser(prog="setup", description=__doc__)
-    parser.add_argument("what", choices=("kernels", "modules", "untraced", "qemu"))
+    parser.add_argument("what", choices=("kernels", "modules", "untraced", "perfetto", "qemu"))
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(kernels.NAMES))
     options = parser.parse_args(argv)
     try:
@@ -34,6 +34,10 @@ def main(argv: list[str]) -> int:
 
             for name in options.names:
                 modules.build_untraced(name)
+        elif options.what == "perfetto":
+            from . import perfetto
+
+            perfetto.ensure()
         else:
             from . import qemu
 

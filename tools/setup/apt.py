@@ -40,9 +40,9 @@ def archive() -> str:
     )
 
 
-def source_line(suite: str) -> str:
+def source_line(suite: str, kind: str = "deb") -> str:
     """Return a sources.list(5) line for a suite of the machine's own archive."""
-    return f"deb [signed-by={KEYRING}] {archive()} {suite} main\n"
+    return f"{kind} [signed-by={KEYRING}] {archive()} {suite} main\n"
 
 
 def acquire_settings() -> str:
@@ -57,16 +57,19 @@ class Apt:
     """An apt configuration: the machine's own (`suite` empty) or a private one for a suite.
 
     `beside` makes a private one that also knows what is installed here and the machine's own
-    suites, to find the packages that something from `suite` needs on top of this machine.
+    suites, to find the packages that something from `suite` needs on top of this machine. `sources`
+    makes one that knows a suite's source packages only.
     """
 
     suite: str = ""
     beside: bool = False
+    sources: bool = False
 
     @property
     def base(self) -> Path:
         """Directory of the private state."""
-        return APT / (self.suite + ("-beside" if self.beside else ""))
+        kind = "-beside" if self.beside else "-sources" if self.sources else ""
+        return APT / (self.suite + kind)
 
     @property
     def options(self) -> list[str]:
@@ -98,7 +101,8 @@ class Apt:
                 (self.base / directory).mkdir(parents=True, exist_ok=True)
             (self.base / "status").touch()
             suites = [self.suite, codename()] if self.beside else [self.suite]
-            lines = "".join(source_line(suite) for suite in suites)
+            kind = "deb-src" if self.sources else "deb"
+            lines = "".join(source_line(suite, kind) for suite in suites)
             (self.base / "sources.list").write_text(lines)
         self.call("apt-get", "--quiet", "update")
 
@@ -116,6 +120,13 @@ class Apt:
             self.call("apt-get", "--quiet", "download", *packages, cwd=Path(scratch))
             for archive_file in sorted(Path(scratch).glob("*.deb")):
                 run(["dpkg", "-x", archive_file, target])
+
+    def source(self, package: str, directory: Path) -> Path:
+        """Download a source package and return the tarball of its upstream; apt checks it."""
+        LOG.info("downloading the source of %s", package)
+        self.call("apt-get", "--quiet", "--download-only", "source", package, cwd=directory)
+        (tarball,) = directory.glob("*.orig.tar.*")
+        return tarball
 
     def needed_for(self, package: str) -> list[str]:
         """Return `NAME=VERSION` of every package that installing `package` would bring here."""
