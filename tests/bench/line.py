@@ -33,7 +33,8 @@ from figures import figure  # noqa: E402
 
 import ttys  # noqa: E402
 from popcorn import Client  # noqa: E402
-from popcorn.start import Spec, start_kernel  # noqa: E402
+from popcorn.plan import Spec  # noqa: E402
+from popcorn.start import start_kernel  # noqa: E402
 
 ECHO = f"""#!/bin/sh
 exec <>/dev/ttyPCN{LINE} >&0

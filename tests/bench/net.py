@@ -37,7 +37,8 @@ import net  # noqa: E402
 from figures import figure  # noqa: E402
 
 from popcorn import Client  # noqa: E402
-from popcorn.start import Spec, start_kernel  # noqa: E402
+from popcorn.plan import Spec  # noqa: E402
+from popcorn.start import start_kernel  # noqa: E402
 
 SINK = f"exec nc -ll -p {PORT} -e sh -c 'cat >/dev/null'"
 SEND = """

@@ -32,7 +32,8 @@ from figures import figure  # noqa: E402
 from guest import memory_of  # noqa: E402
 from popcorn import Client  # noqa: E402
 from popcorn.models import Kernel  # noqa: E402
-from popcorn.start import Spec, start_kernel  # noqa: E402
+from popcorn.plan import Spec  # noqa: E402
+from popcorn.start import start_kernel  # noqa: E402
 
 
 def primary_seconds() -> float:

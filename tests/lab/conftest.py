@@ -16,7 +16,8 @@ import reports
 from guest import CHECKED, RELEASE, Shared, Starter, ctl, quiet, release_all
 from popcorn import Client
 from popcorn.models import Kernel
-from popcorn.start import Spec, Started, start_kernel
+from popcorn.plan import Spec
+from popcorn.start import Started, start_kernel
 
 
 @pytest.fixture(scope="session")

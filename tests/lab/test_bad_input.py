@@ -14,7 +14,8 @@ from guest import Starter, ctl, look, program, quiet
 from popcorn import Client
 from popcorn.errors import PopcornError, TimeoutExpiredError
 from popcorn.models import KernelState, MemoryBackend
-from popcorn.start import Spec, start_kernel
+from popcorn.plan import Spec
+from popcorn.start import start_kernel
 
 GOOD = {"--cpus": "2", "--memory": "256M"}
 

@@ -24,7 +24,8 @@ from popcorn import Client
 from popcorn.errors import PopcornError
 from popcorn.image import cpio
 from popcorn.models import Kernel, KernelState
-from popcorn.start import Spec, start_kernel
+from popcorn.plan import Spec
+from popcorn.start import start_kernel
 
 MIB = 1 << 20
 TRIES = 2

@@ -23,7 +23,8 @@ import pytest
 
 from guest import RELEASE, ctl, ctl_json, quiet, release_all
 from popcorn import Client
-from popcorn.start import Spec, start_kernel
+from popcorn.plan import Spec
+from popcorn.start import start_kernel
 from tracers import Tracer
 
 PINGS = 9_973

@@ -17,7 +17,8 @@ from pathlib import Path
 from guest import quiet
 from popcorn import Client
 from popcorn.image import build_image, cpio, find_busybox, find_modules
-from popcorn.start import Spec, start_kernel
+from popcorn.plan import Spec
+from popcorn.start import start_kernel
 
 HOST = socket.VMADDR_CID_HOST
 MIB = 1 << 20

@@ -448,13 +448,12 @@ def machine(tmp_path: Path) -> FakeMachine:
 @pytest.fixture
 def ctl(module, machine, monkeypatch, capsys, tmp_path):
     """Run popcornctl against the fake module and machine: (exit code, stdout, stderr)."""
-    from popcorn import client, device, initrd, start, sysfs
+    from popcorn import client, device, initrd, plan, start, sysfs
 
     real = client.Client
     monkeypatch.setattr(client, "Client", lambda: real(module.transport))
-    monkeypatch.setattr(start, "System", lambda: machine.system)
-    monkeypatch.setattr(sysfs, "System", lambda: machine.system)
-    monkeypatch.setattr(initrd, "System", lambda: machine.system)
+    for home in (initrd, plan, start, sysfs):
+        monkeypatch.setattr(home, "System", lambda: machine.system)
     memory = tmp_path / "memory"
     with memory.open("wb") as file:
         file.truncate(8 << 30)

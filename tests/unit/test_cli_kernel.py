@@ -127,9 +127,9 @@ def test_dry_run_and_plan_are_one(ctl, module, start_args):
 
 
 def test_plan_shows_what_the_fabric_holds(ctl, module, machine, monkeypatch, start_args):
-    from popcorn import start
+    from popcorn import plan
 
-    monkeypatch.setattr(start, "Client", module.client)
+    monkeypatch.setattr(plan, "Client", module.client)
     machine.write("/sys/class/popcorn/node0/state", "up\n")
     start_args[1] = "plan"
     assert (

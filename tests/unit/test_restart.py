@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from popcorn import start
+from popcorn import restart, start
 from popcorn.cli import main
 from popcorn.device import HostDevice
 from popcorn.errors import (
@@ -22,7 +22,9 @@ from popcorn.errors import (
     TimeoutExpiredError,
 )
 from popcorn.models import KernelState
-from popcorn.start import Change, Spec, restart_kernel, start_kernel
+from popcorn.plan import Spec
+from popcorn.restart import Change, restart_kernel
+from popcorn.start import start_kernel
 from popcorn.uapi.netlink_gen import Cmd
 
 MIB = 1 << 20
@@ -85,7 +87,7 @@ def test_of_one_that_rests(module, web, go, options, state):
     assert booted(module)["image"] == web["image"]
     assert booted(module)["recipe"] == web["recipe"]
     stages = [stage.name for stage in done.stages]
-    assert stages == [name for name in start.RESTART_STAGES if name != "stop"]
+    assert stages == [name for name in restart.STAGES if name != "stop"]
     assert [name for name, _, seconds in seen if seconds is not None] == stages
 
 
@@ -93,7 +95,7 @@ def test_of_one_that_runs_asks_it_first(module, web, go):
     module.on_idle = [lambda: module.set_state(1, KernelState.STOPPED, "halt or power off")]
     done = go()
     assert changes(module) == ["KERNEL_STOP", "KERNEL_PREPARE", "KERNEL_BOOT"]
-    assert tuple(stage.name for stage in done.stages) == start.RESTART_STAGES
+    assert tuple(stage.name for stage in done.stages) == restart.STAGES
 
 
 @pytest.mark.parametrize(
@@ -242,8 +244,9 @@ def ctl(module, machine, options, monkeypatch, capsys):
 
     real = client.Client
     monkeypatch.setattr(client, "Client", lambda: real(module.transport))
-    monkeypatch.setattr(start, "System", lambda: machine.system)
-    monkeypatch.setattr(start, "HostDevice", lambda: options["device"])
+    for home in (start, restart):
+        monkeypatch.setattr(home, "System", lambda: machine.system)
+        monkeypatch.setattr(home, "HostDevice", lambda: options["device"])
     monkeypatch.setattr(log, "HostDevice", lambda: options["device"])
 
     def run(*arguments):
@@ -259,7 +262,7 @@ def test_command(module, web, ctl):
     code, out, err = ctl("kernel", "restart", "web")
     assert (code, out) == (0, "kernel 'web' is running as node 1\n")
     assert [line.split()[0] for line in err.splitlines()] == [
-        name for name in start.RESTART_STAGES if name != "stop"
+        name for name in restart.STAGES if name != "stop"
     ]
     module.set_state(1, KernelState.CRASHED, "Oops")
     code, out, err = ctl("--json", "kernel", "restart", "1")

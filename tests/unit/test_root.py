@@ -16,7 +16,7 @@ import time
 
 import pytest
 
-from popcorn import keeper, root, start
+from popcorn import keeper, plan, restart, root, start
 from popcorn.errors import (
     BusyError,
     ImageError,
@@ -30,8 +30,9 @@ from popcorn.initrd import Initrd
 from popcorn.keeper import Keeper, config, has_ended
 from popcorn.link import Link
 from popcorn.models import KernelState
+from popcorn.plan import Spec, plan_start
 from popcorn.root import Export, RootServer, find_export, root_words
-from popcorn.start import Spec, plan_start, start_kernel
+from popcorn.start import start_kernel
 
 LINK = Link(
     "popcorn0", "up", "02:50:7f:10:ff:00", 1500, 0, 0x7F10FF, (), ("10.16.255.1/24", "fe80::1/64"),
@@ -398,14 +399,15 @@ def spec(mounted, monkeypatch):
     """A start on this machine's root, of which the server and the initramfs are made up."""
     mounted.bzimage()
     served = []
-    monkeypatch.setattr(start, "_links", lambda: (LINK,))
+    monkeypatch.setattr(plan, "find_links", lambda: (LINK,))
     monkeypatch.setattr(root.shutil, "which", there)
     monkeypatch.setattr(root, "find_server", lambda system, which: there("diod"))
     monkeypatch.setattr(
-        start, "find_initrd", lambda path, profile, *_, **__: Initrd.of(f"profile {profile}", b"i")
+        plan, "find_initrd", lambda path, profile, *_, **__: Initrd.of(f"profile {profile}", b"i")
     )
     monkeypatch.setattr(start, "start_server", lambda export, system: served.append(export))
-    monkeypatch.setattr(start, "stop_server", lambda kernel_id: served.append(kernel_id))
+    monkeypatch.setattr(start, "stop_server", served.append)
+    monkeypatch.setattr(restart, "stop_server", served.append)
     monkeypatch.setattr(start, "wait_mounted", lambda *arguments: served.append("mounted"))
     spec = Spec("web", (2, 3), 256 << 20, append="quiet", timeout=5, root="host")
     return spec, served
@@ -426,11 +428,11 @@ def test_a_start(module, mounted, spec, tmp_path):
     assert (served[0].kernel_id, served[0].name, served[0].port) == (1, "web", 5641)
     assert root.describe(kernel) == {"root": "host", "served": False}
     served.clear()
-    start.restart_kernel(module.client(), "web", force=True, **options)
+    restart.restart_kernel(module.client(), "web", force=True, **options)
     assert [type(thing) for thing in served] == [int, Export, str]
     served.clear()
-    change = start.Change(profile="shell")
-    start.restart_kernel(module.client(), "web", change, force=True, **options)
+    change = restart.Change(profile="shell")
+    restart.restart_kernel(module.client(), "web", change, force=True, **options)
     assert served == [1], "what was served ends, and nothing else is"
 
 
@@ -474,7 +476,7 @@ def test_bad_input(mounted, spec, change, kind, says):
 
 def test_an_initramfs_that_mounts_none(mounted, spec, monkeypatch):
     info = type("Info", (), {"profile": "shell"})
-    monkeypatch.setattr(start.image, "inspect", lambda data, name: info)
+    monkeypatch.setattr(plan.image, "inspect", lambda data, name: info)
     given = dataclasses.replace(spec[0], initrd=mounted.write("/x.img", b"x"))
     with pytest.raises(ImageError, match="is of profile shell") as caught:
         plan_start(given, system=mounted.system)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from popcorn import start
+from popcorn import plan, start
 from popcorn.device import HostDevice
 from popcorn.errors import (
     BusyError,
@@ -23,7 +23,8 @@ from popcorn.errors import (
     TimeoutExpiredError,
 )
 from popcorn.models import KernelState
-from popcorn.start import IncompleteSpecError, Spec, plan_start, start_kernel
+from popcorn.plan import IncompleteSpecError, Spec, plan_start
+from popcorn.start import start_kernel
 from popcorn.uapi.netlink_gen import Cmd
 
 MIB = 1 << 20
@@ -383,6 +384,6 @@ def test_an_initramfs_that_cannot_be_made_ends_a_start(module, go, spec):
 
 def test_image_path_prefers_what_is_installed(machine):
     system = machine.system
-    assert start.image_path(None, system) == machine.root / "boot/vmlinuz-6.1.0-test"
-    assert start.image_path("6.12", system) == machine.root / "boot/vmlinuz-6.12"
-    assert start.image_path("./vmlinuz", system) == Path("vmlinuz")
+    assert plan.image_path(None, system) == machine.root / "boot/vmlinuz-6.1.0-test"
+    assert plan.image_path("6.12", system) == machine.root / "boot/vmlinuz-6.12"
+    assert plan.image_path("./vmlinuz", system) == Path("vmlinuz")

@@ -66,13 +66,13 @@ if TYPE_CHECKING:
     from popcorn.models import Queue as Queue
     from popcorn.models import Service as Service
     from popcorn.monitor import watch as watch
-    from popcorn.start import Change as Change
-    from popcorn.start import Plan as Plan
-    from popcorn.start import Restarted as Restarted
-    from popcorn.start import Spec as Spec
+    from popcorn.plan import Plan as Plan
+    from popcorn.plan import Spec as Spec
+    from popcorn.plan import plan_start as plan_start
+    from popcorn.restart import Change as Change
+    from popcorn.restart import Restarted as Restarted
+    from popcorn.restart import restart_kernel as restart_kernel
     from popcorn.start import Started as Started
-    from popcorn.start import plan_start as plan_start
-    from popcorn.start import restart_kernel as restart_kernel
     from popcorn.start import start_kernel as start_kernel
 
 __version__ = "0.1.0"
@@ -110,16 +110,9 @@ _PUBLIC = {
         "Service",
     ),
     "popcorn.monitor": ("watch",),
-    "popcorn.start": (
-        "Change",
-        "Plan",
-        "Restarted",
-        "Spec",
-        "Started",
-        "plan_start",
-        "restart_kernel",
-        "start_kernel",
-    ),
+    "popcorn.plan": ("Plan", "Spec", "plan_start"),
+    "popcorn.restart": ("Change", "Restarted", "restart_kernel"),
+    "popcorn.start": ("Started", "start_kernel"),
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 

@@ -249,7 +249,8 @@ class Kernel:
     Addresses are physical, sizes in bytes. `cpus` are the primary's logical numbers, the first
     boots the kernel; `apic_ids` is in the same order. `join_us` is 0 until the kernel has joined.
     `since` is when it came into its state, in seconds since the epoch. `recipe` is how it was
-    started, as :mod:`popcorn.start` notes it down; only known of a kernel that was asked for alone.
+    started, as :mod:`popcorn.recipe` notes it down; only known of a kernel that was asked for
+    alone.
     """
 
     id: int

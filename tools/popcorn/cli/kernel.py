@@ -22,7 +22,7 @@ from popcorn.units import format_cpulist, format_duration, format_size
 if TYPE_CHECKING:
     from popcorn.client import Client
     from popcorn.models import Fabric, Kernel
-    from popcorn.start import Plan, Spec
+    from popcorn.plan import Plan, Spec
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -85,7 +85,7 @@ def _spec(
     root: str | None,
     append: str,
 ) -> Spec:
-    from popcorn.start import Spec
+    from popcorn.plan import Spec
 
     return Spec(
         name=name,
@@ -150,7 +150,7 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
 
 
 def _print_plan(spec: Spec) -> None:
-    from popcorn.start import plan_start
+    from popcorn.plan import plan_start
 
     plan = plan_start(spec)
     if settings().json:

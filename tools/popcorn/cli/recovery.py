@@ -64,7 +64,7 @@ def restart(
     if a file has changed since, nothing is done unless --reload says to take the new one.
     """
     from popcorn.client import Client
-    from popcorn.start import Change, restart_kernel
+    from popcorn.restart import Change, restart_kernel
 
     if initrd is not None and profile is not None:
         raise click.UsageError("--initrd and --profile exclude each other")
