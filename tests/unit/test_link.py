@@ -276,6 +276,21 @@ def test_address_in_use_is_refused(ip, links, there, wanted, says):
     assert [link["name"] for link in ip.links.values()] == ["eth0"], "taken back"
 
 
+def test_address_in_use_is_not_added_later(ip, links):
+    links.add(addresses=())
+    ip.addresses.append((ip.plain("eth0"), "192.168.7.9", 24))
+    with pytest.raises(BusyError, match=r"192\.168\.7\.0/24 is in use: eth0"):
+        links.set("popcorn0", add_addresses=["192.168.7.1/24"])
+    assert [index for index, _, _ in ip.addresses] == [2]
+
+
+def test_link_local_addresses_are_alike_everywhere(ip, links):
+    ip.addresses.append((ip.plain("eth0"), "fe80::9", 64))
+    assert links.add(addresses=["fe80::1/64"]).addresses == ("fe80::1/64",)
+    with pytest.raises(BusyError, match="fe80::9 is the address of eth0"):
+        links.set("popcorn0", add_addresses=["fe80::9/64"])
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "says"),
     [

@@ -510,8 +510,9 @@ def test_names_and_numbers() -> None:
     for text in ("nope", "5"):
         with pytest.raises(NotFoundError, match=text):
             common.node_id(text, HERE)
-    with pytest.raises(NotFoundError, match="nope"):
-        common.service_id("nope")
+    for text in ("nope", str(2**32)):
+        with pytest.raises(NotFoundError, match=text):
+            common.service_id(text)
 
 
 def test_the_module_tells_the_rate(module) -> None:

@@ -321,9 +321,25 @@ def test_a_file_is_written_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(PopcornError, match="No space left"):
         record._write(path, Broken(io.BytesIO(), 1 << 20), [], HERE, end)
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
     record._write(path, spool([]), [], HERE, end)
     assert json.loads(path.read_text())["otherData"]["node"] == 0
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_for_events_that_cannot_be_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(PopcornError, match=r"cannot write to .*/nothing: No such file"),
+        record._spool(tmp_path / "nothing", 1 << 20),
+    ):
+        pass
+
+    class Full(io.BytesIO):
+        def write(self, data) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(PopcornError, match="cannot keep the events: No space left"):
+        record.Spool(Full(), 1 << 20).add(b"")
 
 
 @pytest.mark.parametrize("options", [{"buffer_bytes": 100}, {"limit_bytes": 1000}])
