@@ -139,29 +139,59 @@ static int pcn_channel_make(const struct pcn_out *out, u16 service, struct pcn_r
 	return 0;
 }
 
-/* Not inline, as pcn_poller_trace_delivered(). */
-static noinline void pcn_channel_trace_queued(const struct pcn_channel *channel, u32 pos, u16 service,
-					      u32 bytes, u64 tsc)
+static u32 pcn_channel_bytes(const struct pcn_out *out)
 {
-	trace_popcorn_msg_queued(channel->node->self->id, channel->node->id, channel->queue,
-				 pcn_ring_seq(&channel->tx, pos), service, bytes, tsc);
+	return out->len + (out->body ? out->body->len : 0);
 }
 
-/* Inline, though a tracepoint in it makes the compiler think that it is large. */
-static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service,
-						const struct pcn_out *out, u64 tsc)
+/*
+ * Not inline, like all that a tracepoint takes when it is on: it would be in registers, and those saved, for every
+ * message that nobody traces.
+ */
+static noinline void pcn_channel_trace_queued(const struct pcn_channel *channel, u32 pos, u16 service,
+					      const struct pcn_out *out, u32 nr, u64 tsc)
 {
-	u32 bytes = out->len + (out->body ? out->body->len : 0);
+	u32 i;
 
-	channel->sent++;
-	channel->sent_bytes += bytes;
-	if (out->body) {
-		if (channel->loans.next - channel->loans.first == channel->loans.nr_loans)
-			pcn_channel_reap(channel);
-		pcn_area_lend(&channel->loans, pos, out->body->unit, out->body->nr_units);
+	for (i = 0; i < nr; i++)
+		trace_popcorn_msg_queued(channel->node->self->id, channel->node->id, channel->queue,
+					 pcn_ring_seq(&channel->tx, pos + i), service,
+					 pcn_channel_bytes(&out[i]), tsc);
+}
+
+static noinline void pcn_channel_trace_full(const struct pcn_channel *channel, u64 tsc)
+{
+	trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
+}
+
+static noinline void pcn_channel_trace_room(const struct pcn_channel *channel)
+{
+	trace_popcorn_channel_room(channel->node->self->id, channel->node->id, channel->queue, rdtsc());
+}
+
+static void pcn_channel_lend(struct pcn_channel *channel, u32 pos, const struct pcn_body *body)
+{
+	if (channel->loans.next - channel->loans.first == channel->loans.nr_loans)
+		pcn_channel_reap(channel);
+	pcn_area_lend(&channel->loans, pos, body->unit, body->nr_units);
+}
+
+/* After @nr messages went into the ring. Looks once whether they are traced, and not for each. */
+static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service,
+						const struct pcn_out *out, u32 nr, u64 tsc)
+{
+	u64 bytes = 0;
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		bytes += pcn_channel_bytes(&out[i]);
+		if (out[i].body)
+			pcn_channel_lend(channel, pos + i, out[i].body);
 	}
+	channel->sent += nr;
+	channel->sent_bytes += bytes;
 	if (trace_popcorn_msg_queued_enabled())
-		pcn_channel_trace_queued(channel, pos, service, bytes, tsc);
+		pcn_channel_trace_queued(channel, pos, service, out, nr, tsc);
 }
 
 static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32 ring_slots,
@@ -169,7 +199,7 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 {
 	struct pcn_ring_msg msgs[PCN_CHANNEL_BATCH];
 	int ret = pcn_channel_usable(channel);
-	u32 sent = 0, n, got, pos, i;
+	u32 sent = 0, n, got, pos;
 	u64 tsc;
 
 	while (!ret && sent < nr) {
@@ -181,13 +211,13 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 		pos = channel->tx.pos;
 		tsc = rdtsc();
 		got = pcn_ring_send(&channel->tx, msgs, n, tsc);
-		for (i = 0; i < got; i++)
-			pcn_channel_account(channel, pos + i, service, &out[sent + i], tsc);
+		pcn_channel_account(channel, pos, service, &out[sent], got, tsc);
 		sent += got;
 		if (got == n)
 			continue;
 		channel->full++;
-		trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
+		if (trace_popcorn_channel_full_enabled())
+			pcn_channel_trace_full(channel, tsc);
 		pcn_channel_ask_to_grow(channel, ring_slots);
 		/* Asking may find that there is room by now; then there is for one message at least. */
 		if (!pcn_channel_want_room(channel))
@@ -482,7 +512,7 @@ static int pcn_channel_send_call(struct pcn_channel *channel, u16 service, const
 				pcn_ring_hold(&channel->tx, 1, pos);
 			else
 				pcn_ring_hold(&channel->tx, channel->nr_calls, channel->tx.oldest_call);
-			pcn_channel_account(channel, pos, service, out, tsc);
+			pcn_channel_account(channel, pos, service, out, 1, tsc);
 			if (pcn_ring_take_kick(&channel->tx))
 				pcn_channel_wake_peer(channel, false);
 		} else {
@@ -586,7 +616,7 @@ void pcn_channel_look(struct pcn_channel *channel)
 		channel->room_wanted = false;
 		room = true;
 		if (trace_popcorn_channel_room_enabled())
-			trace_popcorn_channel_room(self->id, channel->node->id, channel->queue, rdtsc());
+			pcn_channel_trace_room(channel);
 	}
 	pcn_channel_reap(channel);
 	came_back = channel->units < had;

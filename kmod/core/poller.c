@@ -96,15 +96,15 @@ static void pcn_poller_count(u64 *buckets, u64 from, u64 to)
 	WRITE_ONCE(buckets[bucket], READ_ONCE(buckets[bucket]) + 1);
 }
 
-/*
- * Which stages this message went through: one that came while we polled had no doorbell of its own. Not inline: what
- * it takes would be in registers, and those saved, for every message that nobody traces.
- */
-static noinline void pcn_poller_trace_delivered(struct pcn_poller *poller, const struct pcn_channel *channel,
-						const struct pcn_ring_msg *msg, u32 bytes)
+/* Which stages this message went through: one that came while we polled had no doorbell of its own. */
+static void pcn_poller_trace_delivered(const struct pcn_poller *poller, const struct pcn_channel *channel,
+				       const struct pcn_ring_msg *msg)
 {
 	u64 now = rdtsc(), doorbell, irq = 0, poll = 0;
+	u32 body_len = 0;
 
+	if (PCN_SHM_HEAD_FLAGS(msg->head) & PCN_SHM_FLAG_BODY)
+		pcn_ring_body(&channel->rx, msg, &body_len);
 	doorbell = READ_ONCE(channel->rx.shm->tx.doorbell_tsc);
 	if (doorbell < msg->tsc || doorbell > now)
 		doorbell = 0;
@@ -113,8 +113,14 @@ static noinline void pcn_poller_trace_delivered(struct pcn_poller *poller, const
 	if (poller->poll_tsc >= msg->tsc)
 		poll = poller->poll_tsc;
 	trace_popcorn_msg_delivered(channel->node->id, poller->self->id, poller->queue,
-				    PCN_SHM_HEAD_SEQ(msg->head), PCN_SHM_HEAD_SERVICE(msg->head), bytes,
-				    msg->tsc, doorbell, irq, poll, now);
+				    PCN_SHM_HEAD_SEQ(msg->head), PCN_SHM_HEAD_SERVICE(msg->head),
+				    PCN_SHM_HEAD_LEN(msg->head) + body_len, msg->tsc, doorbell, irq, poll, now);
+}
+
+/* Not inline, as pcn_channel_trace_queued(). */
+static noinline void pcn_poller_trace_poll(const struct pcn_poller *poller, int work, int budget)
+{
+	trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());
 }
 
 /**
@@ -127,8 +133,8 @@ struct pcn_poller_call {
 	bool answered;
 };
 
-static void pcn_poller_deliver(struct pcn_poller *poller, struct pcn_channel *channel,
-			       const struct pcn_ring_msg *raw)
+/* Not inline: it is called from two places, and from one only where tracepoints are left out. */
+static noinline void pcn_poller_deliver(struct pcn_channel *channel, const struct pcn_ring_msg *raw)
 {
 	u8 flags = PCN_SHM_HEAD_FLAGS(raw->head);
 	struct pcn_poller_call call = { .channel = channel };
@@ -136,7 +142,7 @@ static void pcn_poller_deliver(struct pcn_poller *poller, struct pcn_channel *ch
 	struct pcn_msg msg;
 
 	msg.src = channel->node->id;
-	msg.queue = poller->queue;
+	msg.queue = channel->queue;
 	msg.service = PCN_SHM_HEAD_SERVICE(raw->head);
 	msg.call = flags & PCN_SHM_FLAG_CALL;
 	msg.seq = PCN_SHM_HEAD_SEQ(raw->head);
@@ -149,8 +155,6 @@ static void pcn_poller_deliver(struct pcn_poller *poller, struct pcn_channel *ch
 	msg.private = &call;
 	memcpy(msg.data, raw->data, sizeof(msg.data));
 
-	if (trace_popcorn_msg_delivered_enabled())
-		pcn_poller_trace_delivered(poller, channel, raw, msg.len + msg.body_len);
 	if (pcn_service_deliver(channel->node, &msg)) {
 		channel->received++;
 		channel->received_bytes += msg.len + msg.body_len;
@@ -252,11 +256,44 @@ static void pcn_poller_adapt(struct pcn_poller *poller, u64 queued)
 	}
 }
 
+static void pcn_poller_count_delivered(const struct pcn_channel *channel, const struct pcn_ring_msg *msg, u64 now)
+{
+	pcn_poller_count(channel->rx.shm->latency[PCN_SHM_STAGE_DELIVER], msg->tsc, now);
+}
+
+static noinline void pcn_poller_deliver_traced(struct pcn_poller *poller, struct pcn_channel *channel, u32 nr,
+					       u64 now)
+{
+	u32 i;
+
+	for (i = 0; i < nr; i++) {
+		pcn_poller_count_delivered(channel, &poller->batch[i], now);
+		pcn_poller_trace_delivered(poller, channel, &poller->batch[i]);
+		pcn_poller_deliver(channel, &poller->batch[i]);
+	}
+}
+
+/* Looks once whether the messages are traced, and not for each. */
+static __always_inline void pcn_poller_deliver_batch(struct pcn_poller *poller, struct pcn_channel *channel,
+						     u32 nr, u64 now)
+{
+	u32 i;
+
+	if (trace_popcorn_msg_delivered_enabled()) {
+		pcn_poller_deliver_traced(poller, channel, nr, now);
+		return;
+	}
+	for (i = 0; i < nr; i++) {
+		pcn_poller_count_delivered(channel, &poller->batch[i], now);
+		pcn_poller_deliver(channel, &poller->batch[i]);
+	}
+}
+
 /* One batch of one channel. Returns how much work that was. */
 static int pcn_poller_drain(struct pcn_poller *poller, struct pcn_channel *channel, int budget)
 {
 	struct pcn_ring *rx = &channel->rx;
-	u32 before = rx->pos, nr, i;
+	u32 before = rx->pos, nr;
 	u64 rejected = rx->rejected, now;
 
 	nr = pcn_ring_receive(rx, poller->batch, min_t(u32, budget, PCN_POLLER_BATCH));
@@ -266,10 +303,7 @@ static int pcn_poller_drain(struct pcn_poller *poller, struct pcn_channel *chann
 	if (nr && unlikely(poller->slept))
 		pcn_poller_adapt(poller, poller->batch[0].tsc);
 	poller->messages += nr;
-	for (i = 0; i < nr; i++) {
-		pcn_poller_count(rx->shm->latency[PCN_SHM_STAGE_DELIVER], poller->batch[i].tsc, now);
-		pcn_poller_deliver(poller, channel, &poller->batch[i]);
-	}
+	pcn_poller_deliver_batch(poller, channel, nr, now);
 	if (unlikely(rx->rejected != rejected))
 		pcn_node_suspect(channel->node, rx->rejected);
 	if (pcn_ring_settle(rx))
@@ -422,9 +456,8 @@ static int pcn_poller_poll(struct napi_struct *napi, int budget)
 		pcn_poller_count_doorbell(poller);
 	}
 	work = pcn_poller_work(poller, budget);
-	/* An argument that reads the TSC is worked out in any case. */
 	if (trace_popcorn_poll_enabled())
-		trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());
+		pcn_poller_trace_poll(poller, work, budget);
 	poller->gro = false;
 	/* As if there were more: others have their turn, and nobody has to ring meanwhile. */
 	if (work < budget && pcn_poller_in_window(poller))

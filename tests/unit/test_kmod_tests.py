@@ -36,11 +36,21 @@ def test_users_get_tracepoints() -> None:
 
 
 def test_no_message_reads_the_clock_for_nobody() -> None:
-    # What a tracepoint is given is worked out before it looks whether somebody traces.
+    # What a tracepoint is given is worked out before it looks whether somebody traces. So who reads
+    # the clock for one, or calls a function that is there for tracing, looks first.
+    clock = r"\b(trace_popcorn_(?:msg|doorbell|poll|channel|net|tty)\w*)\(.*rdtsc"
+    tracer = r"\bpcn_\w+_(?:trace_\w+|traced)\("
+    tracers = set()
     for path in (ROOT / "kmod").rglob("*.c"):
-        lines = path.read_text().splitlines()
-        for before, line in itertools.pairwise(lines):
-            found = re.search(
-                r"\b(trace_popcorn_(?:msg|doorbell|poll|channel|net|tty)\w*)\(.*rdtsc", line
-            )
-            assert not found or f"{found[1]}_enabled()" in before, f"{path.name}: {line.strip()}"
+        function = ""
+        for before, line in itertools.pairwise(path.read_text().splitlines()):
+            if re.match(r"\w.*\(", line):
+                function = line
+                tracers |= set(re.findall(tracer, line))
+            elif not re.search(tracer, function):
+                where = f"{path.name}: {line.strip()}"
+                if found := re.search(clock, line):
+                    assert f"{found[1]}_enabled()" in before, where
+                elif re.search(tracer, line) and not line.startswith(" *"):
+                    assert "_enabled()" in before, where
+    assert len(tracers) > 1, "the functions for tracing have other names by now"
