@@ -20,6 +20,7 @@ import pytest
 
 from guest import Starter, ctl, ctl_json, free_kib, wait_memory_back
 from popcorn import Client
+from popcorn.errors import PopcornError
 from popcorn.models import Kernel
 from stress import SOAK
 
@@ -293,6 +294,34 @@ def test_kernel_words_reach_other_tools(link: None) -> None:
     assert "mtu greater than device maximum" in out
     out = net.sh("ip", "link", "set", LINK, "address", "01:00:00:00:00:00", check=False)
     assert "Cannot assign requested address" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("address 02:50", "a MAC address has six bytes"),
+        ("address 01:00:5e:00:00:01", "it is zero or a group's"),
+        ("address 00:00:00:00:00:00", "it is zero or a group's"),
+        ("numtxqueues 9", "more queues than a node can have"),
+        ("numrxqueues 9", "more queues than a node can have"),
+    ],
+)
+def test_kernel_makes_no_such_link(link: None, words: str, says: str) -> None:
+    """popcornctl would not ask for it; ip(8) does."""
+    out = net.sh("ip", "link", "add", "second", *words.split(), "type", "popcorn", check=False)
+    assert says in out
+    assert not Path("/sys/class/net/second").exists()
+
+
+def test_link_stays_with_its_node(link: None) -> None:
+    from popcorn.rtnl import Rtnl
+
+    with Rtnl() as rtnl:
+        (found,) = (i for i in rtnl.interfaces() if i.name == LINK)
+        rtnl.set(found.index, LINK, kind=found.kind, popcorn_node=found.node)
+        with pytest.raises(PopcornError, match="a link stays with its node"):
+            rtnl.set(found.index, LINK, kind=found.kind, popcorn_node=found.node + 1)
+        assert [i.node for i in rtnl.interfaces() if i.name == LINK] == [found.node]
 
 
 def test_link_in_use_is_not_deleted(link: None) -> None:
