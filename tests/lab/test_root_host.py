@@ -16,7 +16,7 @@ from typing import Any
 import net
 import pytest
 
-from guest import RELEASE, ctl, ctl_json
+from guest import RELEASE, SECONDARIES, ctl, ctl_json
 from popcorn import Client
 from popcorn.models import KernelState
 
@@ -60,8 +60,8 @@ def servers() -> list[str]:
     return found
 
 
-def begin(name: str, cpu: int = 2, *more: str) -> None:
-    done = ctl("kernel", "start", name, "--cpus", str(cpu), *SIZE, "--kernel", RELEASE,
+def begin(name: str, cpu: int = 2, *more: str, release: str = RELEASE) -> None:
+    done = ctl("kernel", "start", name, "--cpus", str(cpu), *SIZE, "--kernel", release,
                "--root", "host", *more)  # fmt: skip
     assert done.returncode == 0, (done.stderr, log_of(name))
 
@@ -80,12 +80,15 @@ def root_of(name: str) -> Any:
     return ctl_json("kernel", "show", name)["root"]
 
 
-def test_it_is_there_and_read_only(client: Client, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kernel", SECONDARIES)
+def test_it_is_there_and_read_only(client: Client, kernel: str) -> None:
+    """Of every kernel that the lab has: each finds its own modules there."""
+    release = SECONDARIES[kernel]
     mark = Path("/srv/mark-of-the-primary")
     mark.write_text("from here\n")
     try:
-        begin("web")
-        assert there("web", "uname", "-n") == "web\n"
+        begin("web", release=release)
+        assert there("web", "uname", "-nr") == f"web {release}\n"
         # A program of this root, with its libraries, on the other kernel.
         program = (
             "import json, os, sqlite3;"
