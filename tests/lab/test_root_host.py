@@ -186,6 +186,35 @@ def test_an_init_of_ones_own(client: Client) -> None:
         own.unlink()
 
 
+# A root that is an overlay of two file systems, with the rest of this machine as it is.
+OVERLAY_ROOT = """
+set -e
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/files /mnt/work /mnt/root
+mount -t overlay -o lowerdir=/,upperdir=/mnt/files,workdir=/mnt/work,xino=off overlay /mnt/root
+for place in /dev /proc /sys /run /tmp "$(readlink -f /lib/modules)" "$PWD"; do
+    mount --rbind "$place" "/mnt/root$place"
+done
+exec chroot /mnt/root sh -c 'cd "$1" && shift && exec "$@"' sh "$PWD" "$@"
+"""
+
+
+def test_an_overlay_of_several_devices(client: Client) -> None:
+    """What the server would not open is found before the start. This machine's own root is an
+    overlay, too, with xino=on: the other tests start on it."""
+    start = ("popcornctl", "kernel", "start", "web", "--cpus", "2", *SIZE, "--kernel", RELEASE,
+             "--root", "host")  # fmt: skip
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", OVERLAY_ROOT, "sh", *start],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, ""), done
+    assert "different device numbers: diod would take" in done.stderr
+    assert "mounted with xino=on" in done.stderr
+    assert client.kernels() == ()
+    assert not servers()
+
+
 def test_bad_input(client: Client, run_image: Callable[[str], Path]) -> None:
     start = ("kernel", "start", "web", "--cpus", "2", *SIZE, "--kernel", RELEASE)
     host = (*start, "--root", "host")

@@ -119,6 +119,35 @@ def test_too_many_file_systems(mounted):
     assert "findmnt" in caught.value.hint
 
 
+OVERLAY = "30 1 0:26 / / rw,relatime - overlay overlay rw,lowerdir=/lower,upperdir=/u,workdir=/w\n"
+
+
+def find_on(machine, mounts, devices, monkeypatch):
+    """What is served where these are the mounts and the device numbers of files; 1 otherwise."""
+    machine.write("/proc/self/mountinfo", mounts)
+    for name in ("hostname", "hosts", "passwd"):
+        machine.write(f"/etc/{name}", "")
+    monkeypatch.setattr(root, "_device", lambda path: devices.get(path.name, 1))
+    return find_export("web", 1, [LINK], "", system=machine.system, which=there)
+
+
+def test_an_overlay_of_many_devices(mounted, monkeypatch):
+    devices = {"hostname": 2, "hosts": 2, "passwd": 3}
+    with pytest.raises(PlanError, match="different device numbers") as caught:
+        find_on(mounted, OVERLAY, devices, monkeypatch)
+    assert "xino=on" in caught.value.hint
+    # Where another root has been put over it, and where /etc is a file system of its own.
+    over = OVERLAY + OVERLAY.replace("- overlay", "- ext4")
+    assert find_on(mounted, over, devices, monkeypatch)
+    assert find_on(mounted, OVERLAY, {**devices, "etc": 4}, monkeypatch)
+
+
+def test_an_overlay_that_does(mounted, monkeypatch):
+    assert find_on(mounted, OVERLAY, {}, monkeypatch)
+    # As in a container: these are mounted each by itself.
+    assert find_on(mounted, OVERLAY, {"hostname": 2, "hosts": 2}, monkeypatch)
+
+
 def test_configuration_of_the_server():
     assert config(("/", "/usr")) == (
         "auth_required = 0\nexports = {\n"

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -138,15 +138,20 @@ def mounts_to_export(system: System) -> tuple[str, ...]:
         if line.startswith("nodev")
     } - KEPT_TYPES
     found = set()
-    for line in (system.read("/proc/self/mountinfo") or "").splitlines():
-        before, _, after = line.partition(" - ")
-        place, kind = before.split()[4], after.split()[0]
+    for place, kind in _mounts(system):
         mine = any(place == own or place.startswith(f"{own}/") for own in OWN_PLACES)
         # Blanks and the like come as octal numbers; they could not be passed on.
         plain = re.fullmatch(r"/[\w./+@:-]*", place, re.ASCII)
         if kind not in made_up | LEFT_OUT_TYPES and not mine and plain and ":" not in place:
             found.add(place)
     return ("/", *sorted(found - {"/"}))
+
+
+def _mounts(system: System) -> Iterator[tuple[str, str]]:
+    """Place and type of each mount, a later one over an earlier one."""
+    for line in (system.read("/proc/self/mountinfo") or "").splitlines():
+        before, _, after = line.partition(" - ")
+        yield before.split()[4], after.split()[0]
 
 
 def find_server(system: System, which: Which = shutil.which) -> str:
@@ -174,10 +179,11 @@ def find_export(
     """What to serve to node `node`, and where. Nothing is changed.
 
     NotFoundError without a link or a server; PlanError if the link is off, or is not in the subnet
-    of the address that the kernel gets.
+    of the address that the kernel gets, and for a root that the server could not serve.
     """
     system = system or System()
     program = find_server(system, which)
+    _check_devices(system)
     if not links:
         raise NotFoundError(
             "a root from this kernel goes over the link, and this kernel has none",
@@ -201,6 +207,32 @@ def find_export(
         f"popcornctl link set {link.name} --add-address"
         f" {private_address(link.machine, link.node_id)}, or --append popcorn_link.address=",
     )
+
+
+def _device(path: Path) -> int:
+    return path.lstat().st_dev
+
+
+def _check_devices(system: System) -> None:
+    """PlanError for an overlay whose files have not the device number of its directories.
+
+    The server tells one file system from another by that, and would not open them. Asked for is not
+    xino=on: an overlay whose layers are in one file system does without.
+    """
+    kinds = [kind for place, kind in _mounts(system) if place == "/"]
+    place = system.path("/etc")
+    if kinds[-1:] != ["overlay"] or not place.is_dir():
+        return
+    if _device(place) != _device(system.path("/")):  # another file system
+        return
+    # Containers have other file systems' files mounted on some of them.
+    files = [path for path in place.iterdir() if path.is_file() and not path.is_symlink()]
+    if files and all(_device(path) != _device(place) for path in files):
+        raise PlanError(
+            "this kernel's root is an overlay whose files and directories have different device"
+            f" numbers: {SERVER} would take the files for those of another file system",
+            "it has to be mounted with xino=on, from the start: a remount does not change that",
+        )
 
 
 def _peer(append: str) -> str | None:
