@@ -15,6 +15,9 @@ import pytest
 import reports
 from guest import CHECKED, RELEASE, Shared, Starter, ctl, quiet, release_all
 from popcorn import Client
+from popcorn.boot import read_image
+from popcorn.initrd import cache_directory
+from popcorn.kernels import with_unpacked
 from popcorn.models import Kernel
 from popcorn.plan import Spec
 from popcorn.start import Started, start_kernel
@@ -49,6 +52,8 @@ def kernel_is_content(kernel_log: reports.Log | None, modules: None) -> Iterator
 def modules(kernel_log: reports.Log | None) -> Iterator[None]:
     """Load the modules; unloading them at the end proves that nothing holds them."""
     subprocess.run(["modprobe", "popcorn_host"], check=True)
+    # Here, so that no test that looks for lost memory is the first: what is kept is memory here.
+    with_unpacked(read_image(Path(f"/boot/vmlinuz-{RELEASE}")), cache_directory())
     yield
     with Client() as client:
         release_all(client)
@@ -82,7 +87,8 @@ def start(client: Client) -> Starter:
     def starter(name: str, **options: Any) -> Started:
         options = {"cpus": (2,), "kernel": RELEASE, "memory_mib": 256} | options
         options["memory_bytes"] = options.pop("memory_mib") << 20
-        return start_kernel(client, Spec(name=name, **options), progress=quiet)
+        cache = options.pop("cache", None)
+        return start_kernel(client, Spec(name=name, **options), progress=quiet, cache=cache)
 
     return starter
 

@@ -107,12 +107,34 @@ def test_leased_things_are_out_of_reach_and_named(shared: Callable[..., Kernel])
     assert "opcorn fabric" in iomem
 
 
-def test_kaslr_is_on_in_the_secondary(shared: Callable[..., Kernel]) -> None:
-    kernel = shared("web", cpus=(3,))
+def kernel_offset(kernel: Kernel) -> int:
+    """How far it was moved from where it was linked for."""
     with memory_of(kernel) as memory:
         found = re.search(rb"VMCOREINFO\0.*?KERNELOFFSET=([0-9a-f]+)\n", memory, re.S)
         assert found is not None
-        assert int(found[1], 16) != 0
+        return int(found[1], 16)
+
+
+def test_kaslr_is_on_in_the_secondary(shared: Callable[..., Kernel]) -> None:
+    assert kernel_offset(shared("web", cpus=(3,))) != 0
+
+
+def test_kaslr_can_be_turned_off(start: Starter) -> None:
+    assert kernel_offset(start("web", append="nokaslr").kernel) == 0
+    assert ctl_json("ping", "web", "-c", "10")["n"] == 10
+
+
+def test_an_image_that_unpacks_itself(
+    start: Starter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those do that are not packed by xz. Where the CPU knows five levels it has them."""
+    monkeypatch.setattr("popcorn.boot.unpack", lambda image: None)
+    kernel = start("web", cache=tmp_path).kernel
+    assert kernel_offset(kernel) != 0
+    assert ctl_json("ping", "web", "-c", "10")["n"] == 10
+    assert "popcorn-init: joined as web" in ctl("kernel", "dmesg", "web").stdout
+    done = ctl("kernel", "stop", "web")
+    assert done.returncode == 0, done.stderr
 
 
 def test_running_kernel_is_not_started_again_nor_deleted(

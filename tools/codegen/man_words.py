@@ -47,7 +47,7 @@ FILES: Mapping[str, str] = {
     "/lib/modules/RELEASE": "Popcorn's modules for a release: the initramfs gets them from here.",
     "/run/popcorn": "Sockets of those who have a terminal open, for those who look on.",
     "/run/popcorn/root": "What those do who serve this kernel's root to other kernels.",
-    "/var/cache/popcorn": "Images that were made by root, the last ones used.",
+    "/var/cache/popcorn": "Images that root made, and unpacked kernels: those used last.",
 }
 
 

@@ -44,7 +44,7 @@ class Piece(Protocol):
         """Physical address."""
 
     @property
-    def data(self) -> bytes:
+    def data(self) -> bytes | memoryview:
         """Contents."""
 
 

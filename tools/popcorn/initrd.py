@@ -158,7 +158,7 @@ def make_initrd(
     )
     if kept is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written only costs time
-            _keep(kept, data)
+            keep(kept, data, CACHE_KEEP)
     return Initrd.of(name, data)
 
 
@@ -223,8 +223,8 @@ def _key(
     return digest.hexdigest()[:32]
 
 
-def _keep(path: Path, data: bytes) -> None:
-    """Write whole or not at all, and drop the images that were not used for longest."""
+def keep(path: Path, data: bytes, most: int) -> None:
+    """Write whole or not at all; of files of its kind `most` stay, those that were used last."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as draft:
         try:
@@ -234,6 +234,6 @@ def _keep(path: Path, data: bytes) -> None:
         except BaseException:
             Path(draft.name).unlink(missing_ok=True)
             raise
-    images = sorted(path.parent.glob("*.img"), key=lambda file: file.stat().st_mtime)
-    for old in images[:-CACHE_KEEP]:
+    kind = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda file: file.stat().st_mtime)
+    for old in kind[:-most]:
         old.unlink(missing_ok=True)

@@ -20,7 +20,8 @@ from popcorn.errors import (
     PermissionDeniedError,
     PlanError,
 )
-from popcorn.initrd import Initrd, find_initrd
+from popcorn.initrd import Initrd, cache_directory, find_initrd
+from popcorn.kernels import with_unpacked
 from popcorn.models import Fabric, Kernel, label
 from popcorn.root import PROFILE, ROOTS, Export, find_export, root_words
 from popcorn.sysfs import System
@@ -309,7 +310,11 @@ def make_plan(
     *,
     estimate: bool = False,
 ) -> Plan:
-    """Plan on a lease as it might be. `estimate`: guess an initramfs that cannot be made."""
+    """Plan on a lease as it might be.
+
+    `estimate`: guess an initramfs that cannot be made, and leave the kernel packed, which takes
+    the same memory.
+    """
     _check_root(spec)
     links: tuple[Link, ...] = ()
     if spec.root is not None:
@@ -317,6 +322,9 @@ def make_plan(
         links = find_links()
     say("reading the kernel image")
     kernel = boot.read_image(image_path(spec.kernel, system))
+    if not estimate:
+        say("unpacking the kernel")
+        kernel = with_unpacked(kernel, cache or cache_directory())
     say("preparing the initramfs")
     guessed: tuple[str, ...] = ()
     profile = spec.image_profile

@@ -17,7 +17,7 @@ RECIPE_TEXT_MAX = 2047
 
 def image_digest(plan: Plan) -> str:
     """Of the kernel image, SHA-256 in hex."""
-    return hashlib.sha256(plan.image.setup_header + plan.image.payload).hexdigest()
+    return plan.image.digest().hex()
 
 
 def initrd_digest(plan: Plan) -> str:

@@ -15,6 +15,8 @@ from popcorn.boot.layout import E820Entry, E820Type, Layout, Placement, minimum_
 from popcorn.boot.params import SEED_BYTES
 from popcorn.boot.segments import Segment, build
 from popcorn.boot.target import Target
+from popcorn.boot.vmlinux import Vmlinux, unpack
+from popcorn.boot.vmlinux import parse as parse_vmlinux
 
 __all__ = (
     "SEED_BYTES",
@@ -25,9 +27,12 @@ __all__ = (
     "Placement",
     "Segment",
     "Target",
+    "Vmlinux",
     "build",
     "minimum_region",
     "parse_image",
+    "parse_vmlinux",
     "plan",
     "read_image",
+    "unpack",
 )

@@ -6,11 +6,16 @@ Offsets and flags are those of the Linux boot protocol, Documentation/arch/x86/b
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from popcorn.errors import ImageError
+
+if TYPE_CHECKING:
+    from popcorn.boot.vmlinux import Vmlinux
 
 __all__ = ("HEADER_START", "BzImage", "parse", "read")
 
@@ -50,6 +55,7 @@ class BzImage:
     `setup_header` are the bytes from offset 0x1f1 to the header's end, `payload` the protected-mode
     part (without padding or signature behind it). Sizes and alignments are bytes. `release` is the
     `uname -r` of the kernel and `banner` the line it begins; both are empty if the image has none.
+    `unpacked` is the kernel in it, if that is to be started in the image's place.
     """
 
     name: str
@@ -64,6 +70,13 @@ class BzImage:
     relocatable: bool
     release: str
     banner: str
+    unpacked: Vmlinux | None = field(default=None, repr=False)
+
+    def digest(self) -> bytes:
+        """SHA-256 of what is loaded; known already if it was unpacked."""
+        if self.unpacked:
+            return self.unpacked.source
+        return hashlib.sha256(self.setup_header + self.payload).digest()
 
     @property
     def can_load_above_4g(self) -> bool:

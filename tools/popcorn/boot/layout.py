@@ -9,7 +9,7 @@ The region:
     +0x10000    ACPI tables, 64 KiB
     +0x20000    page tables below the root
     +1 MiB      RAM from here on
-    +16 MiB     kernel, aligned as it asks for
+    +16 MiB     kernel, aligned as it asks for; behind one that is unpacked its relocator
     end         initrd
 
 The slice in the first MiB: the trampoline's page, the page-table root, then RAM for the trampoline
@@ -25,6 +25,7 @@ from enum import IntEnum
 from popcorn.boot import acpi, cmdline, pagetables
 from popcorn.boot.bzimage import BzImage
 from popcorn.boot.target import Target
+from popcorn.boot.vmlinux import Vmlinux
 from popcorn.errors import PlanError
 
 __all__ = ("E820Entry", "E820Type", "Layout", "Placement", "minimum_region", "plan")
@@ -56,6 +57,11 @@ WORKING_RAM = 32 * MIB
 GRANULE = 2 * MIB
 
 XAPIC_CPUS_MAX = 255
+
+# What a kernel reaches by page tables of four levels. One that unpacks itself goes over to five.
+FOUR_LEVEL_END = 1 << 46
+
+LOADED = ("kernel", "relocator", "initrd")
 
 
 class E820Type(IntEnum):
@@ -94,7 +100,7 @@ class Layout:
     """A plan that fits: all addresses physical, all sizes bytes.
 
     `entry`, `page_table_root` and `boot_params` are what the host module starts the kernel with.
-    `placements` are sorted by address; the one of the kernel is what it needs while it unpacks
+    `placements` are sorted by address; the one of a packed kernel is what it needs while it unpacks
     itself, not what is loaded. `ram_free` is the RAM that neither kernel nor initrd takes.
     """
 
@@ -112,9 +118,14 @@ class Layout:
         return next((piece for piece in self.placements if piece.name == name), None)
 
     @property
+    def randomized(self) -> bool:
+        """Whether whoever loads the kernel is to move it: else it does so itself, or must not."""
+        return bool(self.placement("relocator")) and "nokaslr" not in self.command_line.split()
+
+    @property
     def mapped(self) -> tuple[tuple[int, int], ...]:
         """The spans of (start, end) that the page tables must cover besides the first 4 GiB."""
-        loaded = [piece for piece in self.placements if piece.name in ("kernel", "initrd")]
+        loaded = [piece for piece in self.placements if piece.name in LOADED]
         return _spans(self.target.region_start, loaded)
 
     def start(self, name: str) -> int:
@@ -149,7 +160,11 @@ def plan(target: Target, image: BzImage, initrd_bytes: int, extra: str = "") -> 
 
     start = target.region_start
     kernel = Placement("kernel", _kernel_start(image, start), image.init_size)
+    entry = kernel.start + ENTRY_64
     loaded = [kernel]
+    if image.unpacked and target.region_end <= FOUR_LEVEL_END:
+        loaded = _unpacked(kernel.start, image.unpacked)
+        entry = loaded[-1].start
     if initrd_bytes:
         initrd = Placement("initrd", _initrd_start(target, image, initrd_bytes), initrd_bytes)
         _check_initrd(kernel, initrd, image)
@@ -177,11 +192,17 @@ def plan(target: Target, image: BzImage, initrd_bytes: int, extra: str = "") -> 
         placements=placements,
         e820=e820,
         command_line=line,
-        entry=kernel.start + ENTRY_64,
+        entry=entry,
         page_table_root=target.slice_start + ROOT,
         boot_params=start,
         ram_free=ram - image.init_size - initrd_bytes,
     )
+
+
+def _unpacked(start: int, kernel: Vmlinux) -> list[Placement]:
+    """Return the pieces of a kernel that is unpacked; they take less than the image asks for."""
+    itself = Placement("kernel", start, _up(kernel.size, PAGE))
+    return [itself, Placement("relocator", itself.end, kernel.relocator_bytes)]
 
 
 def _e820(target: Target) -> tuple[E820Entry, ...]:

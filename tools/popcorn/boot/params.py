@@ -32,6 +32,7 @@ E820_TABLE = 0x2D0
 
 LOADER_UNKNOWN = 0xFF
 LOADED_HIGH = 1 << 0
+KASLR = 1 << 1
 SETUP_RNG_SEED = 9
 
 
@@ -44,6 +45,9 @@ def build(layout: Layout, image: BzImage) -> bytes:
     page[HEADER_START : HEADER_START + len(image.setup_header)] = image.setup_header
     page[TYPE_OF_LOADER] = LOADER_UNKNOWN
     page[LOADFLAGS] |= LOADED_HIGH
+    if layout.randomized:
+        # What an image says to the kernel that it has unpacked: its other parts shall move, too.
+        page[LOADFLAGS] |= KASLR
 
     struct.pack_into("<Q", page, ACPI_RSDP_ADDR, layout.start("acpi"))
     struct.pack_into("<Q", page, SETUP_DATA, layout.start("setup-data"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from popcorn.boot import acpi, pagetables, params
+from popcorn.boot import acpi, pagetables, params, vmlinux
 from popcorn.boot.bzimage import BzImage
 from popcorn.boot.layout import Layout
 from popcorn.errors import PlanError
@@ -19,7 +19,7 @@ class Segment:
 
     name: str
     start: int
-    data: bytes = field(repr=False)
+    data: bytes | memoryview = field(repr=False)
 
     @property
     def end(self) -> int:
@@ -35,7 +35,7 @@ def build(layout: Layout, image: BzImage, initrd: bytes, seed: bytes) -> tuple[S
     """
     target = layout.target
     tables = pagetables.identity(layout.mapped, layout.start("page-tables"))
-    contents = {
+    contents: dict[str, bytes | memoryview] = {
         "page-table-root": tables.root,
         "zero-page": params.build(layout, image),
         "cmdline": layout.command_line.encode("ascii") + b"\0",
@@ -44,6 +44,10 @@ def build(layout: Layout, image: BzImage, initrd: bytes, seed: bytes) -> tuple[S
         "page-tables": tables.tables,
         "kernel": image.payload,
     }
+    if image.unpacked and layout.placement("relocator"):
+        offset = vmlinux.random_offset(image, image.unpacked, seed) if layout.randomized else 0
+        contents["kernel"] = image.unpacked.data
+        contents["relocator"] = vmlinux.relocator(image.unpacked, layout.start("kernel"), offset)
     if initrd:
         contents["initrd"] = initrd
 
