@@ -286,6 +286,25 @@ class Shared:
                 assert kernel.state not in (KernelState.CRASHED, KernelState.HUNG), kernel.reason
 
 
+def wait_listening(process: subprocess.Popen[Any], groups: int, seconds: float = 60) -> None:
+    """Wait until a process listens to so many multicast groups of netlink (proc_net(5))."""
+    deadline = time.monotonic() + seconds
+    while (found := _groups(process.pid)) < groups:
+        assert process.poll() is None, f"it ended with status {process.returncode}"
+        assert time.monotonic() < deadline, f"it listens to {found} groups"
+        time.sleep(0.1)
+
+
+def _groups(pid: int) -> int:
+    """How many of them a process is in, over all of its sockets."""
+    sockets = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            sockets.add(str(path.readlink()))
+    rows = [line.split() for line in _read("/proc/net/netlink").splitlines()[1:]]
+    return sum(int(row[3], 16).bit_count() for row in rows if f"socket:[{row[-1]}]" in sockets)
+
+
 def wait_for(client: Client, name: str, state: KernelState, seconds: float = 30) -> Kernel:
     """Wait until a kernel has a state."""
     deadline = time.monotonic() + seconds

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import stress
-from guest import Starter, ctl, ctl_json, look, wait_for
+from guest import Starter, ctl, ctl_json, look, wait_for, wait_listening
 from popcorn import Client
 from popcorn.models import Kernel, KernelState, NodeState
 from stress import Stress, mask
@@ -90,7 +90,7 @@ def test_crash_and_restart(client: Client, start: Starter, module: Stress, image
         stdout=subprocess.PIPE,
         text=True,
     )
-    time.sleep(6)  # to be listening
+    wait_listening(monitor, groups=1)
     crashed = time.time()
     crash(module, first.id)
     wait_for(client, "web", KernelState.CRASHED)
