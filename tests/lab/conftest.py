@@ -104,6 +104,20 @@ def shared(client: Client, start: Starter, kept: Shared) -> Iterator[Callable[..
     kept.check(client)
 
 
+@pytest.fixture(scope="module")
+def terminals(modules: None) -> Iterator[None]:
+    """The module of the lines; that it can be unloaded shows that none is left open."""
+    subprocess.run(["modprobe", "popcorn_tty"], check=True)
+    yield
+    subprocess.run(["modprobe", "-r", "popcorn_tty"], check=True)
+
+
+@pytest.fixture
+def shell(terminals: None, shared: Callable[..., Kernel]) -> Kernel:
+    """A kernel whose image has the agent that runs commands there: `web`."""
+    return shared("web", profile="shell")
+
+
 @pytest.fixture(scope="session")
 def run_image(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """An initramfs whose kernel, of RELEASE or another, runs a script once it has joined.

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,19 +19,7 @@ from stress import SOAK
 
 COMMANDS = 1000 if SOAK else 100
 
-
-@pytest.fixture(scope="module", autouse=True)
-def terminals(modules: None) -> Iterator[None]:
-    """The module of the lines; that it can be unloaded shows that none is left open."""
-    subprocess.run(["modprobe", "popcorn_tty"], check=True)
-    yield
-    subprocess.run(["modprobe", "-r", "popcorn_tty"], check=True)
-
-
-@pytest.fixture
-def shell(shared: Callable[..., Kernel]) -> Kernel:
-    """A kernel whose image has the agent."""
-    return shared("web", profile="shell")
+pytestmark = pytest.mark.usefixtures("terminals")
 
 
 def ctl_exec(*words: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:

@@ -117,27 +117,35 @@ class Echo(ABC, threading.Thread):
         assert not self.is_alive(), self.name
 
 
-class ByLink(Echo):
+class BySocket(Echo):
+    """A socket of whatever kind; `dial` connects it."""
+
+    @abstractmethod
+    def dial(self) -> socket.socket:
+        """One that is connected."""
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[Callable[[bytes], bytes]]:
+        with self.dial() as sock:
+            yield lambda block: (sock.sendall(block), take(sock, len(block)))[1]
+
+
+class ByLink(BySocket):
     """TCP."""
 
     def __init__(self, node: int, steady: bool, address: str) -> None:
         super().__init__(node, steady)
         self._address = address
 
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[Callable[[bytes], bytes]]:
-        patience = 120 if self.steady else 3
-        with socket.create_connection((self._address, 7), timeout=patience) as sock:
-            yield lambda block: (sock.sendall(block), take(sock, len(block)))[1]
+    def dial(self) -> socket.socket:
+        return socket.create_connection((self._address, 7), timeout=120 if self.steady else 3)
 
 
-class ByVsock(Echo):
+class ByVsock(BySocket):
     """AF_VSOCK."""
 
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[Callable[[bytes], bytes]]:
-        with dial(HOST + self.node, ECHO) as sock:
-            yield lambda block: (sock.sendall(block), take(sock, len(block)))[1]
+    def dial(self) -> socket.socket:
+        return dial(HOST + self.node, ECHO)
 
 
 class ByLine(Echo):

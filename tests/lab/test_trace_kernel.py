@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,18 +16,7 @@ from popcorn.models import Kernel
 
 PINGS = 9_973
 
-
-@pytest.fixture(scope="module", autouse=True)
-def terminals(modules: None) -> Iterator[None]:
-    """The module of the lines; that it can be unloaded shows that none is left open."""
-    subprocess.run(["modprobe", "popcorn_tty"], check=True)
-    yield
-    subprocess.run(["modprobe", "-r", "popcorn_tty"], check=True)
-
-
-@pytest.fixture
-def web(shared: Callable[..., Kernel]) -> Kernel:
-    return shared("web", profile="shell")
+pytestmark = pytest.mark.usefixtures("terminals", "shell")
 
 
 def there(script: str) -> str:
@@ -42,7 +30,7 @@ def tracefs() -> str:
     return there("grep tracefs /proc/mounts || :")
 
 
-def test_ftrace_counts_there(web: Kernel) -> None:
+def test_ftrace_counts_there(shell: Kernel) -> None:
     before = tracefs()
     done = program(
         "--json", "trace", "latency", "--kernel", "web", "--service", "echo", "--",
@@ -51,11 +39,11 @@ def test_ftrace_counts_there(web: Kernel) -> None:
     assert done.returncode == 0, done.stderr
     assert "no popcornctl: counted there by ftrace" in done.stderr
     found = json.loads(done.stdout)
-    assert (found["source"], found["node"], found["missed"]) == ("ftrace", web.id, 0)
+    assert (found["source"], found["node"], found["missed"]) == ("ftrace", shell.id, 0)
     # What it received, and what it answered.
     assert found["messages"] == {"queued": PINGS, "delivered": PINGS}
     (flow,) = found["delivered"]
-    assert (flow["src"], flow["dst"], flow["service"]) == (0, web.id, "echo")
+    assert (flow["src"], flow["dst"], flow["service"]) == (0, shell.id, "echo")
     stages = {stage["name"]: stage for stage in found["stages"]}
     assert stages["queued-delivered"]["count"] == PINGS
     for stage in stages.values():
@@ -63,7 +51,7 @@ def test_ftrace_counts_there(web: Kernel) -> None:
     assert tracefs() == before
 
 
-def test_interrupted_it_leaves_nothing_there(web: Kernel) -> None:
+def test_interrupted_it_leaves_nothing_there(shell: Kernel) -> None:
     # So that it can be looked at.
     there("mount -t tracefs nodev /sys/kernel/tracing")
     tracer = subprocess.Popen(
@@ -76,7 +64,7 @@ def test_interrupted_it_leaves_nothing_there(web: Kernel) -> None:
     tracer.send_signal(signal.SIGINT)
     out, _ = tracer.communicate(timeout=60)
     assert tracer.returncode == 0
-    assert f"messages delivered to node {web.id} (web)" in out
+    assert f"messages delivered to node {shell.id} (web)" in out
     assert there("ls /sys/kernel/tracing/instances") == ""
     there("umount /sys/kernel/tracing")
 
@@ -91,7 +79,7 @@ def test_interrupted_it_leaves_nothing_there(web: Kernel) -> None:
         (("latency", "--kernel", "primary"), 2, "is this kernel"),
     ],
 )
-def test_refusals(web: Kernel, words: tuple[str, ...], status: int, says: str) -> None:
+def test_refusals(words: tuple[str, ...], status: int, says: str) -> None:
     done = ctl("trace", *words)
     assert (done.returncode, done.stdout) == (status, "")
     assert says in done.stderr
@@ -107,7 +95,7 @@ while :; do sleep 0.1; done
 """
 
 
-def test_popcornctl_there_does_it(web: Kernel, tmp_path: Path) -> None:
+def test_popcornctl_there_does_it(tmp_path: Path) -> None:
     """One that stands in for it: what is seen is what is passed on."""
     there(f"cat >/bin/popcornctl <<'END'\n{STAND_IN}END\nchmod +x /bin/popcornctl")
     try:
