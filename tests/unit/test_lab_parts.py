@@ -80,6 +80,8 @@ def test_boots_beside_each_other_each_say_what_they_came_to(
     monkeypatch.setattr(suites, "ROOT", tmp_path)
     monkeypatch.setattr(suites, "SUMMARY", tmp_path / "summary")
     monkeypatch.setattr(suites.modules, "build", lambda name: None)
+    compiled: list[str] = []
+    monkeypatch.setattr(suites, "compile_tests", compiled.extend)
     beside: list[str] = []
 
     def child(words: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
@@ -93,10 +95,20 @@ def test_boots_beside_each_other_each_say_what_they_came_to(
     assert sorted(beside) == ["a", "c"]
     assert (tmp_path / "summary").read_text() == "a is over\nb was alone\nc is over\n"
     assert capsys.readouterr().out.count("much\n") == 2
+    assert compiled == ["t.py"]
     # One at a time, none is a process of its own.
     beside.clear()
     assert suites.run("test", 1) == 0
     assert beside == []
+
+
+def test_tests_are_compiled_beforehand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "test_it.py").write_text("def test_it():\n    raise SystemExit\n")
+    (tmp_path / "test_no.py").write_text("this is no Python")
+    suites.compile_tests(["test_it.py", "test_no.py"], tmp_path)
+    (made,) = (tmp_path / "__pycache__").iterdir()
+    assert made.name.startswith("test_it.") and "pytest" in made.name
 
 
 @pytest.mark.parametrize(

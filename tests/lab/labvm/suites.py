@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
+import os
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,14 @@ PYTEST = ("/usr/bin/python3", "-m", "pytest", "-p", "no:cacheprovider")
 class Boot:
     """One boot: its name, the suites it belongs to, and the lab run with pytest as its command.
 
-    `alone`: what it checks depends on how soon its CPUs run, so no other boot is beside it.
+    `files` are those with its tests. `alone`: what it checks depends on how soon its CPUs run, so
+    no other boot is beside it.
     """
 
     name: str
     suites: tuple[str, ...]
     options: Options
+    files: tuple[str, ...]
     alone: bool = False
 
 
@@ -71,7 +74,7 @@ def _boot(entry: Mapping[str, Any], root: Path) -> Boot:
     command = (*PYTEST, *rest.pop("pytest", []), *files)
     rest["secondaries"] = tuple(rest.get("secondaries", ()))
     alone = rest.pop("alone", False)
-    return Boot(name, tuple(suites), Options(command=command, **rest), alone)
+    return Boot(name, tuple(suites), Options(command=command, **rest), tuple(files), alone)
 
 
 def run(suite: str, beside: int) -> int:
@@ -82,6 +85,7 @@ def run(suite: str, beside: int) -> int:
     wanted = [name for boot in boots for name in (boot.options.kernel, *boot.options.secondaries)]
     for name in dict.fromkeys(wanted):
         modules.build(name)
+    compile_tests(dict.fromkeys(path for boot in boots for path in boot.files))
     together = [boot for boot in boots if beside > 1 and not boot.alone]
     said = _run_beside(together, beside)
     for boot in boots:
@@ -90,6 +94,15 @@ def run(suite: str, beside: int) -> int:
     SUMMARY.write_text("".join(f"{said[boot.name][1]}\n" for boot in boots))
     print(SUMMARY.read_text(), end="", flush=True)
     return int(any(status for status, _ in said.values()))
+
+
+def compile_tests(files: Iterable[str], root: Path = ROOT) -> None:
+    """Have the tests compiled by pytest, in its own way, which each boot would do again.
+
+    A file that cannot be is left to the boot, which says why.
+    """
+    writing = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run([*PYTEST, "--collect-only", *files], cwd=root, env=writing, capture_output=True)
 
 
 def run_boot(boot: Boot) -> tuple[int, str]:
