@@ -21,21 +21,20 @@ from typing import IO, Any
 from popcorn_tracing.common import (
     Limits,
     Machine,
-    RingReader,
     UsageError,
     check,
-    loaded,
     machine,
-    missed_events,
     node_id,
-    ring_pages,
     service_id,
     service_name,
     wait,
 )
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.loader import loaded
 from popcorn_tracing.net import EVENTS as NET_EVENTS
 from popcorn_tracing.net import NO_PEER, link_node, reason_name
+from popcorn_tracing.programs import Programs
+from popcorn_tracing.rings import RingReader, ring_pages
 
 __all__ = ("EVENTS", "FRAME_EVENTS", "POINTS", "Flow", "Frame", "Options", "Span", "Summary", "run")
 
@@ -89,6 +88,7 @@ class Options:
     buffer_bytes: int = BUFFER_BYTES
     frames: bool = False
     link: str | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.of_frames and self.service is not None:
@@ -271,7 +271,7 @@ class Reader(RingReader):
 
     def __init__(
         self,
-        program: Any,
+        program: Programs,
         here: Machine,
         show: Callable[[Any], None],
         most: int | None,
@@ -298,9 +298,9 @@ class Reader(RingReader):
     def summary(self) -> Summary:
         """What became of the messages so far."""
         counters = self.program["counters"]
-        delivered, slow, lost = (counters.sum(i).value for i in (DELIVERED, SLOW, LOST))
-        dropped = counters.sum(DROPPED).value if self._frames else None
-        missed = missed_events(self.program)
+        delivered, slow, lost = (counters.sum(i) for i in (DELIVERED, SLOW, LOST))
+        dropped = counters.sum(DROPPED) if self._frames else None
+        missed = self.program.missed()
         return Summary(delivered, slow, self.shown, lost, missed, dropped)
 
 
@@ -339,9 +339,11 @@ def run(
     NotFoundError for a link that is not in this network namespace.
     """
     service = None if options.service is None else service_id(options.service)
-    check(FRAME_EVENTS if options.of_frames else EVENTS)
+    events = FRAME_EVENTS if options.of_frames else EVENTS
+    check(events)
     here = machine()
-    with loaded(SOURCE, _defines(options, here, service)) as program:
+    defines = _defines(options, here, service)
+    with loaded(SOURCE, defines, events, cached=options.cache) as program:
         reader = Reader(program, here, show, limits.messages, options.of_frames)
         what = "frames" if options.of_frames else "messages"
         ready(f"tracing {what}" + ("" if limits.command else ", Ctrl-C ends it"))

@@ -43,6 +43,7 @@ class Options:
     source: str = "bpf"
     interval: float = 1.0
     svg: Path | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.interval <= 0:
@@ -223,7 +224,8 @@ def run(
 
     Otherwise as :func:`popcorn_tracing.latency.run`.
     """
-    wanted = latency.Options(options.node, options.service, view=View("stage", (options.stage,)))
+    view = View("stage", (options.stage,))
+    wanted = latency.Options(options.node, options.service, view=view, cache=options.cache)
     if options.svg is not None:
         writable(options.svg)
     if opened is None:

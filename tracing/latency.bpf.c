@@ -12,6 +12,7 @@
  * itself, and that is counted (recursion_misses in the program's fdinfo).
  */
 #include "numbers.bpf.h"
+#include "probe.bpf.h"
 
 #define FLOWS_MAX 256	/* 8 nodes, 4 queues, 8 services */
 
@@ -104,7 +105,7 @@ static __always_inline void record(struct stage *stage, u64 begin, u64 end)
 	numbers_add(&stage->times, tsc_to_ns(end - begin, TSC_KHZ));
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
+PROBE(popcorn_msg_delivered)
 {
 	struct flow flow = {
 		.src = ctx->args[0],
@@ -138,7 +139,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
+PROBE(popcorn_msg_queued)
 {
 	struct flow flow = {
 		.src = ctx->args[0],
@@ -160,7 +161,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_sent)
+PROBE(popcorn_doorbell_sent)
 {
 	struct pair pair = {
 		.src = ctx->args[0],

@@ -25,15 +25,14 @@ from popcorn_tracing.common import (
     Times,
     UsageError,
     check,
-    cpu_numbers,
-    loaded,
     machine,
-    missed_events,
     node_id,
     service_id,
     service_name,
     wait,
 )
+from popcorn_tracing.loader import loaded
+from popcorn_tracing.programs import Programs, cpu_numbers
 
 __all__ = (
     "BY",
@@ -108,13 +107,15 @@ class View:
 class Options:
     """Whose messages to trace: node and service by name or number, all if None.
 
-    `tsc_khz` overrides the rate of the time stamp counter that the module tells.
+    `tsc_khz` overrides the rate of the time stamp counter that the module tells. Without `cache`,
+    the BPF program is compiled in any case; so it is with the other tools.
     """
 
     node: str | None = None
     service: str | None = None
     tsc_khz: int | None = None
     view: View = View()
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -322,7 +323,7 @@ def _stages(cell: Any) -> tuple[Stage, ...]:
 
 
 def read(
-    program: Any,
+    program: Programs,
     here: Machine,
     seconds: float,
     view: View = View(),
@@ -354,7 +355,7 @@ def read(
         for key, cells in program["queued"].items()
     ]
     doorbells = {(key.src, key.dst): sum(cells) for key, cells in program["doorbells"].items()}
-    missed = missed_events(program) + program["counters"].sum(UNRECORDED).value
+    missed = program.missed() + program["counters"].sum(UNRECORDED)
     return Report(
         here,
         seconds,
@@ -408,12 +409,12 @@ def opened(options: Options) -> Iterator[Session]:
         defines["ONLY_NODE"] = node_id(options.node, here)
     with contextlib.ExitStack() as stack:
         with _or_fabric():
-            program = stack.enter_context(loaded(SOURCE, defines))
+            program = stack.enter_context(loaded(SOURCE, defines, EVENTS, cached=options.cache))
         begin = time.monotonic()
         yield Session(
             "tracing the latency of messages",
             lambda: read(program, here, time.monotonic() - begin, options.view),
-            lambda: int(program["counters"].sum(DELIVERED).value),
+            lambda: program["counters"].sum(DELIVERED),
         )
 
 

@@ -26,14 +26,10 @@ from popcorn.models import KernelState, LatencyStage, NodeState, label
 from popcorn_tracing.common import (
     Limits,
     Machine,
-    RingReader,
     UsageError,
     asked,
     check,
-    loaded,
     machine,
-    missed_events,
-    ring_pages,
     service_name,
     wait,
     writable,
@@ -41,8 +37,11 @@ from popcorn_tracing.common import (
 from popcorn_tracing.doorbell import EVENTS as DOORBELL_EVENTS
 from popcorn_tracing.flow import POINTS, way
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.loader import loaded
 from popcorn_tracing.net import EVENTS as NET_EVENTS
 from popcorn_tracing.net import NO_PEER, reason_name
+from popcorn_tracing.programs import Programs
+from popcorn_tracing.rings import RingReader, ring_pages
 
 __all__ = ("EVENTS", "Options", "Sample", "Summary", "run", "timeline")
 
@@ -115,6 +114,7 @@ class Options:
     output: Path
     buffer_bytes: int = BUFFER_BYTES
     limit_bytes: int = LIMIT_BYTES
+    cache: bool = True
 
     def __post_init__(self) -> None:
         ring_pages(self.buffer_bytes)
@@ -535,7 +535,9 @@ def timeline(
 class Recorder(RingReader):
     """Keeps what comes out of the buffer, and asks the fabric every second."""
 
-    def __init__(self, program: Any, spool: Spool, sample: Callable[[], Sample | None]) -> None:
+    def __init__(
+        self, program: Programs, spool: Spool, sample: Callable[[], Sample | None]
+    ) -> None:
         super().__init__(program)
         self._spool = spool
         self._sample = sample
@@ -562,8 +564,7 @@ class Recorder(RingReader):
 
     def stop(self) -> None:
         """No event comes any more; keep what is in the buffer."""
-        for name in EVENTS:
-            self.program.detach_raw_tracepoint(tp=name.encode())
+        self.program.detach()
         # Ctrl-C again: what is left is not kept, but how much it was is said.
         with contextlib.suppress(KeyboardInterrupt):
             self.rest()
@@ -571,12 +572,12 @@ class Recorder(RingReader):
 
     def _numbers(self, name: str) -> dict[str, int]:
         table = self.program[name]
-        return {kind: table.sum(n).value for n, kind in enumerate(KINDS)}
+        return {kind: table.sum(n) for n, kind in enumerate(KINDS)}
 
     def summary(self, path: Path) -> Summary:
         """What became of the events."""
         seen, lost = self._numbers("seen"), self._numbers("lost")
-        return Summary(path, seen, lost, self._spool.kept, missed_events(self.program))
+        return Summary(path, seen, lost, self._spool.kept, self.program.missed())
 
 
 def _sample(client: Callable[[], Client] = Client) -> Sample | None:
@@ -619,8 +620,9 @@ def run(
     writable(options.output)
     check(EVENTS)
     here = machine()
+    defines = {"PAGES": ring_pages(options.buffer_bytes)}
     with _spool(options.output.parent, options.limit_bytes) as spool:
-        with loaded(SOURCE, {"PAGES": ring_pages(options.buffer_bytes)}) as program:
+        with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
             recorder = Recorder(program, spool, _sample)
             ready("recording" + ("" if limits.command else ", Ctrl-C ends it"))
             status = wait(limits, recorder.stop, lambda: 0, output, recorder.pause)

@@ -47,7 +47,8 @@ def trace() -> None:
     """Trace what the kernels do, with eBPF.
 
     Needs root, python3-bpfcc and the headers of the running kernel; latency --source fabric does
-    not. It takes some seconds until a trace has begun; a line on standard error says so.
+    not. A line on standard error says when a trace has begun, which takes some seconds if the
+    program is compiled: it is kept in /var/cache/popcorn for the next time.
     """
 
 
@@ -192,6 +193,15 @@ from_source = click.option(
 )
 
 
+without_cache = click.option(
+    "--no-cache",
+    "cache",
+    flag_value=False,
+    default=True,
+    help="Compile the BPF program, whether it is in /var/cache/popcorn or not.",
+)
+
+
 def after_so_many(what: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """The option to end after so many of what a tracer counts."""
     return click.option(
@@ -259,6 +269,7 @@ FRAME_FORMAT = (
     metavar="KHZ",
     help="Rate of the time stamp counter, if the module is not to be asked.",
 )
+@without_cache
 @click.pass_context
 def latency(ctx: click.Context, node: str | None, service: str | None, **given: Any) -> None:
     """Show how long messages to this kernel take, stage by stage.
@@ -304,7 +315,7 @@ def _latency_of(
     only = given.pop("stage")
     view = tracer.View(given.pop("by"), tracer.STAGES if only is None else (only,))
     del given["source"]
-    options = tracer.Options(node, service, given.pop("tsc_khz"), view)
+    options = tracer.Options(node, service, given.pop("tsc_khz"), view, given.pop("cache"))
     return options, _limits(ctx, **given)
 
 
@@ -330,6 +341,7 @@ def _latency_of(
 )
 @click.option("--frames", is_flag=True, help="Show frames of links instead, and drops.")
 @click.option("--link", type=LINK, help="Likewise, of this link only, an interface's name.")
+@without_cache
 @click.pass_context
 def flow(ctx: click.Context, duration: float | None, messages: int | None, **given: Any) -> None:
     """Show messages to this kernel one by one, and where their time went.
@@ -355,6 +367,7 @@ def flow(ctx: click.Context, duration: float | None, messages: int | None, **giv
         given["buffer"],
         given["frames"],
         given["link"],
+        given["cache"],
     )
     shown_frames = options.of_frames
     limits = _limits(ctx, duration=duration, messages=messages)
@@ -458,8 +471,9 @@ def _flow_end(summary: Summary) -> str:
 @click.option("--node", type=NODE, help="Only channels from or to this node, an id or a name.")
 @for_so_long
 @after_so_many("messages were queued or taken")
+@without_cache
 @click.pass_context
-def doorbell(ctx: click.Context, node: str | None, **given: Any) -> None:
+def doorbell(ctx: click.Context, node: str | None, cache: bool, **given: Any) -> None:
     """Show doorbells against messages, by channel, queue and CPU.
 
     A receiver that polls on for a while after each message need not be rung. SAVED is the share of
@@ -477,7 +491,8 @@ def doorbell(ctx: click.Context, node: str | None, **given: Any) -> None:
         _print_report(report, limits, _show_doorbells)
 
     output = sys.stderr if settings().json else None
-    ctx.exit(tracer.run(tracer.Options(node), limits, show=show, ready=_say, output=output))
+    options = tracer.Options(node, cache)
+    ctx.exit(tracer.run(options, limits, show=show, ready=_say, output=output))
 
 
 def _show_doorbells(report: DoorbellReport) -> None:
@@ -546,8 +561,9 @@ def _show_doorbells(report: DoorbellReport) -> None:
 @click.option("--link", type=LINK, help="Only packets of this link, an interface's name.")
 @for_so_long
 @after_so_many("packets were sent or received")
+@without_cache
 @click.pass_context
-def net(ctx: click.Context, node: str | None, link: str | None, **given: Any) -> None:
+def net(ctx: click.Context, node: str | None, link: str | None, cache: bool, **given: Any) -> None:
     """Show the packets of links: sizes, latency and drops, by link and queue.
 
     Latency is the time from the sender's link to this kernel's network stack, one way. What was
@@ -565,7 +581,8 @@ def net(ctx: click.Context, node: str | None, link: str | None, **given: Any) ->
         _print_report(report, limits, _show_net)
 
     output = sys.stderr if settings().json else None
-    ctx.exit(tracer.run(tracer.Options(node, link), limits, show=show, ready=_say, output=output))
+    options = tracer.Options(node, link, cache)
+    ctx.exit(tracer.run(options, limits, show=show, ready=_say, output=output))
 
 
 def _show_net(report: NetReport) -> None:
@@ -651,6 +668,7 @@ def _net_times(times: LogHistogram) -> tuple[object, ...]:
     metavar="FILE",
     help="At the end, write a picture of it all to this file.",
 )
+@without_cache
 @click.pass_context
 def heatmap(ctx: click.Context, duration: float | None, **given: Any) -> None:
     """Show latency over time: a line every INTERVAL seconds, 1 if it is not given.
@@ -731,6 +749,7 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     show_default=True,
     help="Keep so much of events, 80 bytes each, and count what comes after.",
 )
+@without_cache
 @click.pass_context
 def record(ctx: click.Context, duration: float | None, **given: Any) -> None:
     """Record all kernels into one timeline, for Perfetto.
