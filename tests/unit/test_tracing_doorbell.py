@@ -12,7 +12,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import doorbell as cli_trace
 from popcorn.errors import PopcornError
 from popcorn.models import Queue
 from popcorn_tracing import doorbell

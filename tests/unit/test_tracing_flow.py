@@ -16,7 +16,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import flow as cli_trace
 from popcorn.errors import NotFoundError
 from popcorn_tracing import flow
 from popcorn_tracing.common import Limits, Machine, UsageError

@@ -19,7 +19,8 @@ from types import SimpleNamespace
 import pytest
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import latency as cli_trace
+from popcorn.cli.trace import options as cli_options
 from popcorn.errors import ModuleMissingError, NotFoundError, PermissionDeniedError, PopcornError
 from popcorn.models import Bucket
 from popcorn_tracing import common, latency
@@ -623,7 +624,7 @@ def test_rows_for_people(ctl, monkeypatch, by: str, columns: list, first: list) 
 
 
 def test_the_command_line_knows_the_tracer() -> None:
-    assert (cli_trace.STAGES, cli_trace.BY) == (latency.STAGES, latency.BY)
+    assert (cli_options.STAGES, cli_options.BY) == (latency.STAGES, latency.BY)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import net as cli_trace
 from popcorn.errors import NotFoundError, PopcornError
 from popcorn_tracing import net
 from popcorn_tracing.common import Limits, LogHistogram, Machine

@@ -14,7 +14,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import record as cli_trace
 from popcorn.errors import PopcornError
 from popcorn_tracing import record
 from popcorn_tracing.common import Limits, Machine, UsageError
