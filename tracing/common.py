@@ -9,7 +9,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Protocol, Self, TypeVar
 
@@ -21,10 +21,10 @@ from popcorn.errors import (
     PopcornError,
 )
 from popcorn.models import Bucket
+from popcorn_tracing.services import Names, service_name
 
 __all__ = (
     "FIGURES",
-    "SERVICES",
     "CannotCompileError",
     "Limits",
     "LogHistogram",
@@ -35,8 +35,7 @@ __all__ = (
     "check",
     "machine",
     "node_id",
-    "service_id",
-    "service_name",
+    "refreshed",
     "tracefs_events",
     "wait",
     "writable",
@@ -46,9 +45,6 @@ Answer = TypeVar("Answer")
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
-
-#: Services of the core (enum pcn_service_id in kmod/include/popcorn.h); others go by number.
-SERVICES = {0: "control", 1: "echo"}
 
 #: Time between two looks at how many messages came, seconds.
 POLL_SECONDS = 0.1
@@ -72,12 +68,17 @@ class Machine:
     """What a tool has to know of this kernel.
 
     `tsc_khz` is the rate of the time stamps in kHz; `node_id` is None and `names` (node id to name)
-    empty if the module could not be asked.
+    and `services` empty if the module could not be asked.
     """
 
     tsc_khz: int
     node_id: int | None
     names: Mapping[int, str]
+    services: Names = field(default_factory=dict)
+
+    def service(self, node: int, number: int) -> str:
+        """The name of a service of a node, or its number as text."""
+        return service_name(self.services, node, number)
 
 
 def asked(
@@ -97,11 +98,20 @@ def machine(tsc_khz: int | None = None, client: Callable[[], Client] = Client) -
         with client() as asked:
             fabric = asked.fabric()
             names = {node.id: node.name for node in asked.nodes()}
+            services = {(service.node_id, service.id): service.name for service in asked.services()}
     except PopcornError:
         if tsc_khz is None:
             raise
         return Machine(tsc_khz, None, {})
-    return Machine(tsc_khz or fabric.tsc_khz, fabric.node_id, names)
+    return Machine(tsc_khz or fabric.tsc_khz, fabric.node_id, names, services)
+
+
+def refreshed(here: Machine, client: Callable[[], Client] = Client) -> Machine:
+    """The same with the names that came meanwhile; those that are gone are kept."""
+    now = machine(here.tsc_khz, client)
+    return replace(
+        here, names={**here.names, **now.names}, services={**here.services, **now.services}
+    )
 
 
 def node_id(text: str, here: Machine) -> int:
@@ -114,22 +124,6 @@ def node_id(text: str, here: Machine) -> int:
         if name == text:
             return number
     raise NotFoundError(f"there is no node '{text}'", "see: popcornctl node list")
-
-
-def service_id(text: str) -> int:
-    """The service that a name or a number means; NotFoundError for an unknown name."""
-    if text.isdecimal() and int(text) < 2**32:
-        return int(text)
-    for number, name in SERVICES.items():
-        if name == text:
-            return number
-    known = ", ".join(SERVICES.values())
-    raise NotFoundError(f"there is no service '{text}'", f"known: {known}, or give its number")
-
-
-def service_name(number: int) -> str:
-    """A service's name, or its number as text."""
-    return SERVICES.get(number, str(number))
 
 
 # what is in the way

@@ -46,7 +46,7 @@ def check_headers(modules: Path = MODULES, kheaders: Path = KHEADERS) -> None:
         )
 
 
-def built(source: Path, defines: Mapping[str, int]) -> Compiled:
+def built(source: Path, defines: Mapping[str, int | str]) -> Compiled:
     """Compile a BPF program; CannotCompileError says what is in the way."""
     check_headers()
     try:

@@ -4,7 +4,7 @@
  * receives or drops.
  *
  * Built by bcc, with -DTSC_KHZ=n and -DPAGES=n (of the buffer, a power of two), and perhaps
- * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), -DONLY_SERVICE=id, -DLEN_MIN=bytes,
+ * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), ONLY_SERVICE(node, id), a condition, -DLEN_MIN=bytes,
  * -DLEN_MAX=bytes and -DSLOWER_CYCLES=n. No kernel header, and raw tracepoints: see latency.bpf.c.
  */
 #include "probe.bpf.h"
@@ -59,7 +59,7 @@ static __always_inline bool passes(const struct event *event)
 		return false;
 #endif
 #ifdef ONLY_SERVICE
-	if (event->service != ONLY_SERVICE)
+	if (!ONLY_SERVICE(event->dst, event->service))
 		return false;
 #endif
 #ifdef LEN_MIN

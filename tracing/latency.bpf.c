@@ -2,8 +2,8 @@
 /*
  * One-way latency of messages, stage by stage, and counts of what was sent and rung.
  *
- * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id, -DONLY_SERVICE=id. No kernel header is
- * included, so that it does not depend on one that bcc is too old for; the arguments are those of
+ * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the
+ * service of a node. No kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those of
  * the tracepoints' prototypes, which have the order of their fields (docs/tracepoints.md).
  *
  * Raw tracepoints, and not perf ones (TRACEPOINT_PROBE): the kernel skips a perf one, and counts it
@@ -87,7 +87,7 @@ static __always_inline bool wanted_node(u32 src, u32 dst)
 static __always_inline bool wanted(const struct flow *flow)
 {
 #ifdef ONLY_SERVICE
-	if (flow->service != ONLY_SERVICE)
+	if (!ONLY_SERVICE(flow->dst, flow->service))
 		return false;
 #endif
 	return wanted_node(flow->src, flow->dst);

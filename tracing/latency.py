@@ -27,12 +27,12 @@ from popcorn_tracing.common import (
     check,
     machine,
     node_id,
-    service_id,
-    service_name,
+    refreshed,
     wait,
 )
 from popcorn_tracing.loader import loaded
 from popcorn_tracing.programs import Programs, cpu_numbers
+from popcorn_tracing.services import Filter
 
 __all__ = (
     "BY",
@@ -169,13 +169,13 @@ class Departures:
     messages: int
     bytes: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Stable JSON form."""
+    def to_json(self, here: Machine) -> dict[str, Any]:
+        """Stable JSON form, with the names that `here` has."""
         return {
             "src": self.src,
             "dst": self.dst,
             "queue": self.queue,
-            "service": None if self.service is None else service_name(self.service),
+            "service": None if self.service is None else here.service(self.dst, self.service),
             "messages": self.messages,
             "bytes": self.bytes,
         }
@@ -195,9 +195,9 @@ class Arrivals(Departures):
         """The stages over all CPUs."""
         return _merged(self.cpus.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Stable JSON form."""
-        return {**super().to_json(), "stages": [stage.to_json() for stage in self.stages]}
+    def to_json(self, here: Machine) -> dict[str, Any]:
+        """Stable JSON form, with the names that `here` has."""
+        return {**super().to_json(here), "stages": [stage.to_json() for stage in self.stages]}
 
 
 def _merged(parts: Iterable[tuple[Stage, ...]]) -> tuple[Stage, ...]:
@@ -211,12 +211,12 @@ def _merged(parts: Iterable[tuple[Stage, ...]]) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage of a channel (source, destination, queue), a service or a CPU.
+    """One stage of a channel (source, destination, queue), a service (its name) or a CPU.
 
     `of` is what it is broken down by: empty when that is the stage alone.
     """
 
-    of: tuple[int, ...]
+    of: tuple[Any, ...]
     stage: Stage
 
     def to_json(self, by: str) -> dict[str, Any]:
@@ -224,8 +224,6 @@ class Row:
         key: Any = self.of[0] if self.of else None
         if by == "channel":
             key = dict(zip(("src", "dst", "queue"), self.of, strict=True))
-        elif by == "service":
-            key = service_name(key)
         return {by: key, **self.stage.to_json()}
 
 
@@ -263,7 +261,7 @@ class Report:
 
     def rows(self) -> tuple[Row, ...]:
         """What the view asks for: each stage, or each of each channel, service or CPU."""
-        groups: dict[tuple[int, ...], list[tuple[Stage, ...]]] = {}
+        groups: dict[tuple[Any, ...], list[tuple[Stage, ...]]] = {}
         if self.view.by == "stage":
             groups[()] = []
         for flow in self.delivered:
@@ -277,11 +275,11 @@ class Report:
             if stage.name in shown
         )
 
-    def _group(self, flow: Arrivals, cpu: int | None) -> tuple[int, ...]:
+    def _group(self, flow: Arrivals, cpu: int | None) -> tuple[Any, ...]:
         if self.view.by == "channel":
             return flow.src, flow.dst, flow.queue
         if self.view.by == "service" and flow.service is not None:
-            return (flow.service,)
+            return (self.here.service(flow.dst, flow.service),)
         if self.view.by == "cpu" and cpu is not None:
             return (cpu,)
         return ()
@@ -300,8 +298,8 @@ class Report:
             "stages": [stage.to_json() for stage in self.stages()],
             "by": by,
             "rows": [] if by == "stage" else [row.to_json(by) for row in self.rows()],
-            "delivered": [flow.to_json() for flow in self.delivered],
-            "queued": [flow.to_json() for flow in self.queued],
+            "delivered": [flow.to_json(self.here) for flow in self.delivered],
+            "queued": [flow.to_json(self.here) for flow in self.queued],
             "doorbells": [
                 {"src": src, "dst": dst, "count": count}
                 for (src, dst), count in sorted(self.doorbells.items())
@@ -398,13 +396,12 @@ class Session:
 @contextlib.contextmanager
 def opened(options: Options) -> Iterator[Session]:
     """A trace from here to the end of the block; raises what :func:`run` does."""
-    defines: dict[str, int] = {}
-    if options.service is not None:
-        defines["ONLY_SERVICE"] = service_id(options.service)
     with _or_fabric():
         check(EVENTS)
     here = machine(options.tsc_khz)
-    defines["TSC_KHZ"] = here.tsc_khz
+    defines: dict[str, int | str] = {"TSC_KHZ": here.tsc_khz}
+    if options.service is not None:
+        defines |= Filter.parse(options.service, here.services).defines()
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
     with contextlib.ExitStack() as stack:
@@ -413,7 +410,7 @@ def opened(options: Options) -> Iterator[Session]:
         begin = time.monotonic()
         yield Session(
             "tracing the latency of messages",
-            lambda: read(program, here, time.monotonic() - begin, options.view),
+            lambda: read(program, refreshed(here), time.monotonic() - begin, options.view),
             lambda: program["counters"].sum(DELIVERED),
         )
 

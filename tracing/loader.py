@@ -23,7 +23,7 @@ FORMAT = 1
 SHOWN_LINES = 5
 
 
-def key(source: Path, defines: Mapping[str, int], events: Iterable[str]) -> dict[str, Any]:
+def key(source: Path, defines: Mapping[str, int | str], events: Iterable[str]) -> dict[str, Any]:
     """All that a compiled program depends on."""
     here = os.uname()
     texts = [source, *sorted(source.parent.glob("*.bpf.h"))]
@@ -46,7 +46,7 @@ def _fields(path: Path) -> list[str]:
 @contextlib.contextmanager
 def loaded(
     source: Path,
-    defines: Mapping[str, int],
+    defines: Mapping[str, int | str],
     events: Iterable[str],
     *,
     cached: bool = True,

@@ -30,7 +30,7 @@ from popcorn_tracing.common import (
     asked,
     check,
     machine,
-    service_name,
+    refreshed,
     wait,
     writable,
 )
@@ -381,7 +381,7 @@ class Writer:
     def sent(self, values: Mapping[str, int], at: int) -> None:
         """The sender's end of a message, and its arrow's beginning."""
         track = self._to(values)
-        name = f"send {service_name(values['service'])}"
+        name = f"send {self._here.service(values['dst'], values['service'])}"
         self.slice(track, name, at, POINT_NS, f'"seq":{values["seq"]},"bytes":{values["len"]}')
         self.put(
             f'{{"ph":"s",{track},"cat":"message","name":"message","id":{_flow_id(values)},'
@@ -391,7 +391,7 @@ class Writer:
     def delivered(self, values: Mapping[str, int], cpu: int) -> None:
         """The receiver's end of a message, its arrow's end, and its stages."""
         at = self._ruler.cycles
-        service = service_name(values["service"])
+        service = self._here.service(values["dst"], values["service"])
         track = self._track(values["dst"], _queue_of(values))
         stamps = {"interrupt" if k == "irq" else k: values[k] for k in values}
         passed = [(point, at(stamp)) for point, stamp in way({p: stamps[p] for p in POINTS})]
@@ -470,7 +470,8 @@ class Writer:
             self.instant(self._to(values), name, at(values["tsc"]), f'"cpu":{event.cpu}')
         elif kind == "service_peer":
             up = "up" if values["up"] else "down"
-            name = f"{service_name(values['service'])}: peer {values['peer']} {up}"
+            service = self._here.service(values["node"], values["service"])
+            name = f"{service}: peer {values['peer']} {up}"
             self.instant(self._track(values["node"], "services"), name, at(values["tsc"]))
         elif kind == "node_state":
             name = f"node {_state(NodeState, values['state'])}"
@@ -628,9 +629,6 @@ def run(
             status = wait(limits, recorder.stop, lambda: 0, output, recorder.pause)
             summary = recorder.summary(options.output)
         ready(f"writing {options.output}")
-        # With the names of nodes that came meanwhile.
-        names = {**here.names, **machine(here.tsc_khz).names}
-        told = Machine(here.tsc_khz, here.node_id, names)
-        _write(options.output, spool, recorder.samples, told, summary)
+        _write(options.output, spool, recorder.samples, refreshed(here), summary)
     end(summary)
     return status

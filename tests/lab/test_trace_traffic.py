@@ -156,6 +156,10 @@ def check_record(
     assert (seen["net_transmit"], seen["net_receive"], seen["net_drop"]) == (
         counted["tx_copies"], counted["rx_packets"], counted["rx_too_long"],
     )  # fmt: skip
+    # Frames and lines, by name.
+    assert {e["name"] for e in events if e["name"].startswith("send ")} == {
+        "send popcorn.net", "send popcorn.tty"
+    }  # fmt: skip
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
     bytes_of: collections.Counter[str] = collections.Counter()
     number_of: collections.Counter[str] = collections.Counter()

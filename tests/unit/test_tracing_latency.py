@@ -25,6 +25,7 @@ from popcorn.errors import ModuleMissingError, NotFoundError, PermissionDeniedEr
 from popcorn.models import Bucket
 from popcorn_tracing import common, latency
 from popcorn_tracing.common import Limits, LogHistogram, Machine
+from popcorn_tracing.services import Filter
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
@@ -172,8 +173,11 @@ def test_filters_hold_for_every_event(bpf) -> None:
     everything = bpf(lines)
     assert (everything["delivered"], everything["queued"]) == ([5, 50], [5, 50])
     assert everything["rung"] == 5
-    some = bpf(lines, ONLY_NODE=1, ONLY_SERVICE=1)
+    some = bpf(lines, ONLY_NODE=1, **Filter(((None, 1),)).defines())
     assert (some["delivered"], some["queued"], some["rung"]) == ([2, 20], [2, 20], 3)
+    # A number is one node's, that of the receiver.
+    some = bpf(lines, **Filter(((0, 0), (2, 1), (1, 0))).defines())
+    assert (some["delivered"], some["queued"], some["rung"]) == ([2, 20], [2, 20], 5)
 
 
 def test_events_without_room_are_counted(bpf) -> None:
@@ -443,13 +447,38 @@ def test_what_else_there_is_without_bpf(monkeypatch, where: str) -> None:
 
 def test_names_and_numbers() -> None:
     assert common.node_id("web", HERE) == common.node_id("1", HERE) == 1
-    assert common.service_id("echo") == common.service_id("1") == 1
-    assert common.service_id("77") == 77
     for text in ("nope", "5"):
         with pytest.raises(NotFoundError, match=text):
             common.node_id(text, HERE)
-    with pytest.raises(NotFoundError, match="nope"):
-        common.service_id("nope")
+
+
+def test_services_are_of_a_node_and_a_number() -> None:
+    names = {(0, 7): "hello", (1, 9): "hello", (1, 7): "other"}
+    assert Filter.parse("echo", names) == Filter.parse("1", {}) == Filter(((None, 1),))
+    assert Filter.parse("77", names) == Filter(((None, 77),))
+    hello = Filter.parse("hello", names)
+    assert hello.services == ((0, 7), (1, 9))
+    pairs = [(node, number) for node in range(3) for number in (1, 7, 9)]
+    assert [pair for pair in pairs if hello.passes(*pair)] == [(0, 7), (1, 9)]
+    with pytest.raises(NotFoundError, match="there is no service 'nope'") as caught:
+        Filter.parse("nope", names)
+    assert caught.value.hint == "see: popcornctl service list; or give its number"
+    here = dataclasses.replace(HERE, services=names)
+    assert [here.service(*pair) for pair in ((2, 1), (1, 7), (0, 7), (2, 7))] == [
+        "echo", "other", "hello", "7"
+    ]  # fmt: skip
+
+
+def test_names_come_and_are_kept(module) -> None:
+    module.services = [{"node-id": 0, "name": "hello", "version": 1, "id": 7}]
+    before = common.machine(client=module.client)
+    assert before.services == {(0, 7): "hello"}
+    module.services = [{"node-id": 0, "name": "later", "version": 1, "id": 8}]
+    now = common.refreshed(before, module.client)
+    assert now.services == {(0, 7): "hello", (0, 8): "later"}
+    assert (now.names, now.tsc_khz, now.node_id) == (before.names, before.tsc_khz, 0)
+    module.loaded = False
+    assert common.refreshed(now, module.client) == now
 
 
 def test_the_module_tells_the_rate(module) -> None:

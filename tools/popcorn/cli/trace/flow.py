@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Columns of a flow: header, its width, and which of flow.POINTS it ends at.
 FLOW_STAGES = (("BELL", "doorbell"), ("IRQ", "interrupt"), ("POLL", "poll"), ("DELIV", "delivered"))
 FLOW_FORMAT = (
-    "{:>11}  {:<{node}}  {:<{node}}  {:>2}  {:<8}  {:>7}  {:>3}  {:>9}"
+    "{:>11}  {:<{node}}  {:<{node}}  {:>2}  {:<13}  {:>7}  {:>3}  {:>9}"
     "  {:>9}  {:>9}  {:>9}  {:>9}  {}"
 )
 FRAME_STAGES = (*FLOW_STAGES, ("STACK", "stack"))
@@ -141,7 +141,6 @@ def _frame_line(cells: tuple[str, ...]) -> str:
 
 
 def _passage_line(found: Flow | Frame) -> str:
-    from popcorn_tracing.common import service_name
     from popcorn_tracing.flow import Flow
 
     def node(number: int | None) -> str:
@@ -151,7 +150,7 @@ def _passage_line(found: Flow | Frame) -> str:
     size = (str(found.bytes), str(found.cpu))
     if isinstance(found, Flow):
         times = _passage_times(found, FLOW_STAGES)
-        return _flow_line((*where, service_name(found.service), *size, *times))
+        return _flow_line((*where, found.name, *size, *times))
     if found.dropped is not None:
         dashes = ("-",) * (1 + len(FRAME_STAGES))
         return _frame_line((*where, *size, *dashes, f"dropped: {found.dropped}"))

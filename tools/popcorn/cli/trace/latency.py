@@ -153,7 +153,6 @@ def _show_heading(report: Report) -> None:
 
 def _show_flows(report: Report) -> None:
     """Who sent how much to whom."""
-    from popcorn_tracing.common import service_name
 
     node = namer(report.here)
     flows = [
@@ -162,7 +161,7 @@ def _show_flows(report: Report) -> None:
             node(flow.src),
             node(flow.dst),
             flow.queue,
-            "-" if flow.service is None else service_name(flow.service),
+            "-" if flow.service is None else report.here.service(flow.dst, flow.service),
             flow.messages,
             "-" if flow.bytes is None else flow.bytes,
         )
@@ -186,13 +185,12 @@ def _columns(report: Report) -> tuple[str, ...]:
 
 def _cells(report: Report, row: Row) -> tuple[str, ...]:
     """What a row is of, for _columns()."""
-    from popcorn_tracing.common import service_name
 
     if report.view.by == "channel":
         node = namer(report.here)
         return node(row.of[0]), node(row.of[1]), str(row.of[2])
     if report.view.by == "service":
-        return (service_name(row.of[0]),)
+        return row.of
     return tuple(map(str, row.of))
 
 

@@ -29,7 +29,9 @@ only_node = click.option(
     "--node", type=NODE, help="Only messages from or to this node, an id or a name."
 )
 only_service = click.option(
-    "--service", metavar="NAME|ID", help="Only messages of this service: control, echo or an id."
+    "--service",
+    metavar="NAME|ID",
+    help="Only messages of this service, a name (see: popcornctl service list) or an id.",
 )
 for_so_long = click.option(
     "--duration", type=SECONDS, metavar="SECONDS", help="End after this time."
