@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, TypeVar
+from typing import IO, Any, Generic, Protocol, Self, TypeVar
 
 from popcorn.client import Client
 from popcorn.errors import (
@@ -29,9 +29,11 @@ __all__ = (
     "Limits",
     "LogHistogram",
     "Machine",
+    "Session",
     "Times",
     "UsageError",
     "asked",
+    "begun",
     "check",
     "machine",
     "node_id",
@@ -42,6 +44,9 @@ __all__ = (
 )
 
 Answer = TypeVar("Answer")
+
+#: The report of a tool.
+Told = TypeVar("Told")
 
 TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 LOCKDOWN = Path("/sys/kernel/security/lockdown")
@@ -225,6 +230,35 @@ def wait(
         pass
     report()
     return 0
+
+
+def begun(what: str, limits: Limits) -> str:
+    """What is said when a trace has begun."""
+    return what + ("" if limits.command else ", Ctrl-C ends it")
+
+
+@dataclass(frozen=True)
+class Session(Generic[Told]):
+    """A trace that has begun: `read` gives a report, `messages` how many of what it counts came.
+
+    `what` says what is being done, for people.
+    """
+
+    what: str
+    read: Callable[[], Told]
+    messages: Callable[[], int]
+
+    def watch(
+        self,
+        limits: Limits,
+        *,
+        show: Callable[[Told], None],
+        ready: Callable[[str], None],
+        output: IO[str] | None = None,
+    ) -> int:
+        """Say so, and hand a report to `show` whenever `limits` say; otherwise as wait()."""
+        ready(begun(self.what, limits))
+        return wait(limits, lambda: show(self.read()), self.messages, output)
 
 
 def _reported_all(

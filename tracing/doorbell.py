@@ -19,11 +19,11 @@ from popcorn.models import Queue
 from popcorn_tracing.common import (
     Limits,
     Machine,
+    Session,
     asked,
     check,
     machine,
     node_id,
-    wait,
 )
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
 from popcorn_tracing.loader import loaded
@@ -277,12 +277,13 @@ def run(
         defines["ONLY_NODE"] = node_id(options.node, here)
     with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
         last = Reading(time.monotonic(), queues=_queues())
-        ready("tracing doorbells" + ("" if limits.command else ", Ctrl-C ends it"))
 
-        def report() -> None:
+        def since_last() -> Report:
             nonlocal last
-            now = read(program, time.monotonic(), _queues())
-            show(now.since(last, here))
-            last = now
+            before, last = last, read(program, time.monotonic(), _queues())
+            return last.since(before, here)
 
-        return wait(limits, report, lambda: program["counters"].sum(MESSAGES), output)
+        session = Session(
+            "tracing doorbells", since_last, lambda: program["counters"].sum(MESSAGES)
+        )
+        return session.watch(limits, show=show, ready=ready, output=output)

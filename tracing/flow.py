@@ -23,6 +23,7 @@ from popcorn_tracing.common import (
     Limits,
     Machine,
     UsageError,
+    begun,
     check,
     machine,
     node_id,
@@ -370,7 +371,7 @@ def run(
     with loaded(SOURCE, defines, events, cached=options.cache) as program:
         reader = Reader(program, here, show, limits.messages, options.of_frames)
         what = "frames" if options.of_frames else "messages"
-        ready(f"tracing {what}" + ("" if limits.command else ", Ctrl-C ends it"))
+        ready(begun(f"tracing {what}", limits))
 
         def finish() -> None:
             # Ctrl-C at the end: what is left is not shown, but how many were is said.

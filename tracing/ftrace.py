@@ -18,9 +18,17 @@ from typing import NamedTuple
 
 from popcorn.errors import PopcornError
 from popcorn.models import Latency, LatencyStage
-from popcorn_tracing.common import Machine, UsageError, machine, node_id, refreshed, tracefs_events
+from popcorn_tracing.common import (
+    Machine,
+    Session,
+    UsageError,
+    machine,
+    node_id,
+    refreshed,
+    tracefs_events,
+)
 from popcorn_tracing.fabric import CycleTimes
-from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Session, Stage
+from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Stage
 from popcorn_tracing.services import Filter
 
 __all__ = ("Files", "Place", "Table", "opened")
@@ -207,7 +215,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def opened(options: Options, place: Place | None = None) -> Iterator[Session]:
+def opened(options: Options, place: Place | None = None) -> Iterator[Session[Report]]:
     """As :func:`popcorn_tracing.latency.opened`, by ftrace; in this kernel unless `place` says."""
     if options.view.by == "cpu":
         raise UsageError("ftrace does not count by cpu here", "--source bpf does")

@@ -22,13 +22,13 @@ from popcorn_tracing.common import (
     Limits,
     LogHistogram,
     Machine,
+    Session,
     Times,
     UsageError,
     check,
     machine,
     node_id,
     refreshed,
-    wait,
 )
 from popcorn_tracing.loader import loaded
 from popcorn_tracing.programs import Programs, cpu_numbers
@@ -43,7 +43,6 @@ __all__ = (
     "Options",
     "Report",
     "Row",
-    "Session",
     "Stage",
     "View",
     "opened",
@@ -381,20 +380,8 @@ def _or_fabric() -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class Session:
-    """A trace that has begun: `read` gives the report so far, `messages` how many were delivered.
-
-    `what` says what is being done, for people.
-    """
-
-    what: str
-    read: Callable[[], Report]
-    messages: Callable[[], int]
-
-
 @contextlib.contextmanager
-def opened(options: Options) -> Iterator[Session]:
+def opened(options: Options) -> Iterator[Session[Report]]:
     """A trace from here to the end of the block; raises what :func:`run` does."""
     with _or_fabric():
         check(EVENTS)
@@ -416,7 +403,7 @@ def opened(options: Options) -> Iterator[Session]:
 
 
 _opened = opened
-Opener = Callable[[Options], contextlib.AbstractContextManager[Session]]
+Opener = Callable[[Options], contextlib.AbstractContextManager[Session[Report]]]
 
 
 def run(
@@ -446,5 +433,4 @@ def run(
                 raise
             session = stack.enter_context(instead(options))
             ready(f"no BPF: {error}; counted by ftrace, by powers of two")
-        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
-        return wait(limits, lambda: show(session.read()), session.messages, output)
+        return session.watch(limits, show=show, ready=ready, output=output)

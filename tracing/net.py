@@ -20,10 +20,10 @@ from popcorn_tracing.common import (
     Limits,
     LogHistogram,
     Machine,
+    Session,
     check,
     machine,
     node_id,
-    wait,
 )
 from popcorn_tracing.loader import loaded
 from popcorn_tracing.programs import Programs
@@ -348,9 +348,9 @@ def run(
         defines["ONLY_LINK"] = link_node(options.link)
     with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
         begin = time.monotonic()
-        ready("tracing links" + ("" if limits.command else ", Ctrl-C ends it"))
-
-        def report() -> None:
-            show(read(program, here, time.monotonic() - begin, _links()))
-
-        return wait(limits, report, lambda: program["counters"].sum(PACKETS), output)
+        session = Session(
+            "tracing links",
+            lambda: read(program, here, time.monotonic() - begin, _links()),
+            lambda: program["counters"].sum(PACKETS),
+        )
+        return session.watch(limits, show=show, ready=ready, output=output)

@@ -28,6 +28,7 @@ from popcorn_tracing.common import (
     Machine,
     UsageError,
     asked,
+    begun,
     check,
     machine,
     refreshed,
@@ -625,7 +626,7 @@ def run(
     with _spool(options.output.parent, options.limit_bytes) as spool:
         with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
             recorder = Recorder(program, spool, _sample)
-            ready("recording" + ("" if limits.command else ", Ctrl-C ends it"))
+            ready(begun("recording", limits))
             status = wait(limits, recorder.stop, lambda: 0, output, recorder.pause)
             summary = recorder.summary(options.output)
         ready(f"writing {options.output}")

@@ -14,8 +14,8 @@ import tracing_host
 
 from popcorn.errors import PopcornError
 from popcorn_tracing import ftrace, latency
-from popcorn_tracing.common import CannotCompileError, Limits, Machine, UsageError
-from popcorn_tracing.latency import Options, Session, View
+from popcorn_tracing.common import CannotCompileError, Limits, Machine, Session, UsageError
+from popcorn_tracing.latency import Options, View
 
 HERE = Machine(1_000_000, 0, {0: "primary", 1: "web"})
 

@@ -16,9 +16,9 @@ from popcorn.cli import main
 from popcorn.cli.trace import heatmap as cli_trace
 from popcorn.errors import PopcornError
 from popcorn_tracing import common, heatmap, latency
-from popcorn_tracing.common import Limits, LogHistogram, Machine, UsageError
+from popcorn_tracing.common import Limits, LogHistogram, Machine, Session, UsageError
 from popcorn_tracing.heatmap import Column
-from popcorn_tracing.latency import STAGES, Arrivals, Report, Session, Stage
+from popcorn_tracing.latency import STAGES, Arrivals, Report, Stage
 
 HERE = Machine(2_000_000, 0, {})
 
