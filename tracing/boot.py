@@ -18,7 +18,7 @@ from typing import IO, Any
 from popcorn.client import Client
 from popcorn.errors import PopcornError
 from popcorn.models import KernelState, label
-from popcorn_tracing.common import Limits, Machine, asked, machine, tracefs_events, wait
+from popcorn_tracing.common import Limits, Machine, Session, asked, machine, tracefs_events
 from popcorn_tracing.record import START_STAGES
 
 __all__ = ("Event", "Report", "Stage", "Start", "events", "run", "starts")
@@ -223,9 +223,9 @@ def run(
     here: Machine = machine()
     with _instance(base) as instance:
 
-        def report() -> None:
+        def read() -> Report:
             found, missed = events((instance / "trace").read_text())
-            show(Report(starts(found, here.tsc_khz), {**here.names, **_names()}, missed))
+            return Report(starts(found, here.tsc_khz), {**here.names, **_names()}, missed)
 
-        ready("recording starts of kernels" + ("" if limits.command else ", Ctrl-C ends it"))
-        return wait(limits, report, lambda: 0, output)
+        session = Session("recording starts of kernels", read, lambda: 0)
+        return session.watch(limits, show=show, ready=ready, output=output)

@@ -1,21 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""What the tools share: checks before bcc is asked, loading, limits, and log2 histograms."""
+"""What the tools share: checks before anything is loaded, limits, and log2 histograms."""
 
 from __future__ import annotations
 
-import abc
 import contextlib
-import ctypes
-import importlib
 import math
 import os
-import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Protocol, Self, TypeVar
+from typing import IO, Any, Generic, Protocol, Self, TypeVar
 
 from popcorn.client import Client
 from popcorn.errors import (
@@ -25,28 +21,23 @@ from popcorn.errors import (
     PopcornError,
 )
 from popcorn.models import Bucket
-from popcorn.units import parse_cpulist
+from popcorn_tracing.services import Names, service_name
 
 __all__ = (
     "FIGURES",
-    "SERVICES",
     "CannotCompileError",
     "Limits",
     "LogHistogram",
     "Machine",
-    "RingReader",
+    "Session",
     "Times",
     "UsageError",
     "asked",
+    "begun",
     "check",
-    "cpu_numbers",
-    "loaded",
     "machine",
-    "missed_events",
     "node_id",
-    "ring_pages",
-    "service_id",
-    "service_name",
+    "refreshed",
     "tracefs_events",
     "wait",
     "writable",
@@ -54,14 +45,11 @@ __all__ = (
 
 Answer = TypeVar("Answer")
 
-TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
-MODULES = Path("/lib/modules")
-KHEADERS = Path("/sys/kernel/kheaders.tar.xz")
-LOCKDOWN = Path("/sys/kernel/security/lockdown")
-POSSIBLE = Path("/sys/devices/system/cpu/possible")
+#: The report of a tool.
+Told = TypeVar("Told")
 
-#: Services of the core (enum pcn_service_id in kmod/include/popcorn.h); others go by number.
-SERVICES = {0: "control", 1: "echo"}
+TRACEFS = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
+LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 #: Time between two looks at how many messages came, seconds.
 POLL_SECONDS = 0.1
@@ -85,12 +73,17 @@ class Machine:
     """What a tool has to know of this kernel.
 
     `tsc_khz` is the rate of the time stamps in kHz; `node_id` is None and `names` (node id to name)
-    empty if the module could not be asked.
+    and `services` empty if the module could not be asked.
     """
 
     tsc_khz: int
     node_id: int | None
     names: Mapping[int, str]
+    services: Names = field(default_factory=dict)
+
+    def service(self, node: int, number: int) -> str:
+        """The name of a service of a node, or its number as text."""
+        return service_name(self.services, node, number)
 
 
 def asked(
@@ -110,11 +103,20 @@ def machine(tsc_khz: int | None = None, client: Callable[[], Client] = Client) -
         with client() as asked:
             fabric = asked.fabric()
             names = {node.id: node.name for node in asked.nodes()}
+            services = {(service.node_id, service.id): service.name for service in asked.services()}
     except PopcornError:
         if tsc_khz is None:
             raise
         return Machine(tsc_khz, None, {})
-    return Machine(tsc_khz or fabric.tsc_khz, fabric.node_id, names)
+    return Machine(tsc_khz or fabric.tsc_khz, fabric.node_id, names, services)
+
+
+def refreshed(here: Machine, client: Callable[[], Client] = Client) -> Machine:
+    """The same with the names that came meanwhile; those that are gone are kept."""
+    now = machine(here.tsc_khz, client)
+    return replace(
+        here, names={**here.names, **now.names}, services={**here.services, **now.services}
+    )
 
 
 def node_id(text: str, here: Machine) -> int:
@@ -129,31 +131,13 @@ def node_id(text: str, here: Machine) -> int:
     raise NotFoundError(f"there is no node '{text}'", "see: popcornctl node list")
 
 
-def service_id(text: str) -> int:
-    """The service that a name or a number means; NotFoundError for an unknown name."""
-    if text.isdecimal() and int(text) < 2**32:
-        return int(text)
-    for number, name in SERVICES.items():
-        if name == text:
-            return number
-    known = ", ".join(SERVICES.values())
-    raise NotFoundError(f"there is no service '{text}'", f"known: {known}, or give its number")
-
-
-def service_name(number: int) -> str:
-    """A service's name, or its number as text."""
-    return SERVICES.get(number, str(number))
-
-
-# loading
+# what is in the way
 
 
 def check(
     events: Mapping[str, Sequence[str]],
     *,
     tracefs: Sequence[Path] = TRACEFS,
-    modules: Path = MODULES,
-    kheaders: Path = KHEADERS,
     lockdown: Path = LOCKDOWN,
 ) -> None:
     """Say what a trace of `events` (tracepoint of subsystem popcorn to its fields) would fail for.
@@ -171,13 +155,6 @@ def check(
                 f"the loaded module's tracepoint {event} is not the one that this tool knows",
                 "use the popcornctl and the popcorn module of the same version",
             )
-    release = os.uname().release
-    build = os.environ.get("BCC_KERNEL_SOURCE") or modules / release / "build"
-    if not Path(build).exists() and not kheaders.exists():
-        raise CannotCompileError(
-            "bcc cannot compile: the headers of the running kernel are not installed",
-            f"apt-get install linux-headers-{release}",
-        )
 
 
 def tracefs_events(tracefs: Sequence[Path] = TRACEFS, lockdown: Path = LOCKDOWN) -> Path:
@@ -203,56 +180,6 @@ def _fields(text: str) -> tuple[str, ...]:
         line.split(";")[0].split()[-1] for line in text.splitlines() if line.startswith("\tfield:")
     ]
     return tuple(name for name in names if not name.startswith("common_"))
-
-
-@contextlib.contextmanager
-def loaded(source: Path, defines: Mapping[str, int]) -> Iterator[Any]:
-    """bcc's object for a BPF program: compiled, loaded and attached; gone after the block."""
-    try:
-        bcc = importlib.import_module("bcc")
-    except ImportError as error:
-        raise CannotCompileError(
-            f"bcc is not available to this Python ({error})",
-            "apt-get install python3-bpfcc, and run popcornctl with /usr/bin/python3",
-        ) from error
-    # -w: an old compiler warns about newer kernels' headers, which bcc includes on its own.
-    # -I: bcc compiles from memory, and does not know where the program was.
-    flags = [
-        "-w",
-        f"-I{source.resolve().parent}",
-        *(f"-D{name}={value}" for name, value in defines.items()),
-    ]
-    try:
-        program = bcc.BPF(src_file=str(source), cflags=flags)
-    # bcc raises a bare Exception for everything that goes wrong.
-    except Exception as error:
-        raise CannotCompileError(
-            f"bcc could not load {source.name}: {error}",
-            "what it said above tells why; it must be as new as the kernel's headers",
-        ) from error
-    try:
-        yield program
-    finally:
-        program.cleanup()
-
-
-def cpu_numbers(path: Path = POSSIBLE) -> tuple[int, ...]:
-    """The CPUs whose values a per-CPU map has, in its order."""
-    return parse_cpulist(path.read_text().strip())
-
-
-def missed_events(program: Any) -> int:
-    """Events that the kernel left out because a BPF program interrupted itself.
-
-    From recursion_misses in each program's fdinfo (kernel/bpf/syscall.c, bpf_prog_show_fdinfo).
-    """
-    missed = 0
-    for function in program.funcs.values():
-        for line in Path(f"/proc/self/fdinfo/{function.fd}").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name == "recursion_misses":
-                missed += int(value)
-    return missed
 
 
 # how long
@@ -303,6 +230,35 @@ def wait(
         pass
     report()
     return 0
+
+
+def begun(what: str, limits: Limits) -> str:
+    """What is said when a trace has begun."""
+    return what + ("" if limits.command else ", Ctrl-C ends it")
+
+
+@dataclass(frozen=True)
+class Session(Generic[Told]):
+    """A trace that has begun: `read` gives a report, `messages` how many of what it counts came.
+
+    `what` says what is being done, for people.
+    """
+
+    what: str
+    read: Callable[[], Told]
+    messages: Callable[[], int]
+
+    def watch(
+        self,
+        limits: Limits,
+        *,
+        show: Callable[[Told], None],
+        ready: Callable[[str], None],
+        output: IO[str] | None = None,
+    ) -> int:
+        """Say so, and hand a report to `show` whenever `limits` say; otherwise as wait()."""
+        ready(begun(self.what, limits))
+        return wait(limits, lambda: show(self.read()), self.messages, output)
 
 
 def _reported_all(
@@ -371,79 +327,6 @@ def writable(path: Path) -> None:
             path.unlink()
     except OSError as error:
         raise PopcornError(f"cannot write {path}: {error.strerror}") from error
-
-
-# events one by one
-
-PAGE_BYTES = 4096
-RING_MAX = 1 << 30
-
-
-def ring_pages(size: int) -> int:
-    """Pages of a buffer of `size` bytes, a power of two, as the kernel wants it."""
-    if not PAGE_BYTES <= size <= RING_MAX:
-        raise UsageError(f"a buffer of {size} bytes cannot be", "from 4K to 1G, as 4M")
-    return 1 << (-(-size // PAGE_BYTES) - 1).bit_length()
-
-
-@contextlib.contextmanager
-def _interrupted_after() -> Iterator[None]:
-    """Ctrl-C in the block comes at its end: within a callback from C it would be forgotten."""
-    came: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if came:
-        raise KeyboardInterrupt
-
-
-class RingReader(abc.ABC):
-    """Takes what a BPF program puts into its buffer `events`; `take` gets each record."""
-
-    def __init__(self, program: Any) -> None:
-        self.program = program
-        self._failure: Exception | None = None
-        program["events"].open_ring_buffer(self._event)
-
-    @abc.abstractmethod
-    def take(self, data: bytes) -> None:
-        """Do something with a record; what it raises ends the trace."""
-
-    def _event(self, _: Any, data: Any, size: int) -> None:
-        # Called from C, where an exception would be printed and forgotten.
-        try:
-            if self._failure is None:
-                self.take(ctypes.string_at(data, size))
-        except Exception as error:
-            self._failure = error
-
-    def pause(self, seconds: float) -> None:
-        """Wait so long, and take what comes."""
-        end = time.monotonic() + seconds
-        while True:
-            left = max(0.0, end - time.monotonic())
-            with _interrupted_after():
-                self.program.ring_buffer_poll(int(left * 1000))
-            self._check()
-            if not left:
-                return
-
-    def rest(self) -> None:
-        """Take what is still in the buffer."""
-        with _interrupted_after():
-            self.program.ring_buffer_consume()
-        self._check()
-
-    def _check(self) -> None:
-        if self._failure is not None:
-            failure, self._failure = self._failure, None
-            raise failure
 
 
 # histograms

@@ -5,6 +5,8 @@
  *
  * Built by bcc, perhaps with -DONLY_NODE=id. No kernel header, and raw tracepoints: see latency.bpf.c.
  */
+#include "probe.bpf.h"
+
 #define CHANNELS_MAX 256	/* ordered pairs of nodes, times queues */
 #define QUEUES_MAX 64		/* on a loopback fabric all nodes are here */
 
@@ -77,7 +79,7 @@ static __always_inline struct taken *taken_of(struct queue *queue)
 	return found;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
+PROBE(popcorn_msg_queued)
 {
 	struct channel channel = {
 		.src = ctx->args[0],
@@ -93,7 +95,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_sent)
+PROBE(popcorn_doorbell_sent)
 {
 	struct channel channel = {
 		.src = ctx->args[0],
@@ -107,7 +109,7 @@ RAW_TRACEPOINT_PROBE(popcorn_doorbell_sent)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_irq)
+PROBE(popcorn_doorbell_irq)
 {
 	struct queue queue = {
 		.node = ctx->args[0],
@@ -127,7 +129,7 @@ RAW_TRACEPOINT_PROBE(popcorn_doorbell_irq)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_poll)
+PROBE(popcorn_poll)
 {
 	struct queue queue = {
 		.node = ctx->args[0],

@@ -19,16 +19,15 @@ from popcorn.models import Queue
 from popcorn_tracing.common import (
     Limits,
     Machine,
+    Session,
     asked,
     check,
-    cpu_numbers,
-    loaded,
     machine,
-    missed_events,
     node_id,
-    wait,
 )
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.loader import loaded
+from popcorn_tracing.programs import Programs, cpu_numbers
 
 __all__ = ("EVENTS", "Options", "Report", "Sent", "Taken", "Window", "run")
 
@@ -55,6 +54,7 @@ class Options:
     """Whose channels to look at: a node by name or number, all if None. Queues are of all nodes."""
 
     node: str | None = None
+    cache: bool = True
 
 
 def _saved(messages: int, doorbells: int) -> float | None:
@@ -232,7 +232,7 @@ def _differences(now: Counts, before: Counts) -> list[tuple[int, ...]]:
 
 
 def read(
-    program: Any,
+    program: Programs,
     when: float,
     queues: Mapping[int, Queue],
     numbers: tuple[int, ...] | None = None,
@@ -249,7 +249,7 @@ def read(
         for key, cells in program["taken"].items()
         for cpu, cell in zip(ids, cells, strict=False)
     }
-    missed = missed_events(program) + program["counters"].sum(UNRECORDED).value
+    missed = program.missed() + program["counters"].sum(UNRECORDED)
     return Reading(when, sent, taken, queues, missed)
 
 
@@ -275,14 +275,15 @@ def run(
     defines: dict[str, int] = {}
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
-    with loaded(SOURCE, defines) as program:
+    with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
         last = Reading(time.monotonic(), queues=_queues())
-        ready("tracing doorbells" + ("" if limits.command else ", Ctrl-C ends it"))
 
-        def report() -> None:
+        def since_last() -> Report:
             nonlocal last
-            now = read(program, time.monotonic(), _queues())
-            show(now.since(last, here))
-            last = now
+            before, last = last, read(program, time.monotonic(), _queues())
+            return last.since(before, here)
 
-        return wait(limits, report, lambda: int(program["counters"].sum(MESSAGES).value), output)
+        session = Session(
+            "tracing doorbells", since_last, lambda: program["counters"].sum(MESSAGES)
+        )
+        return session.watch(limits, show=show, ready=ready, output=output)

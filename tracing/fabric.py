@@ -15,8 +15,8 @@ from typing import IO, Self
 
 from popcorn.client import Client
 from popcorn.models import Bucket, Latency, LatencyStage
-from popcorn_tracing.common import Limits, Machine, UsageError, machine, node_id, wait
-from popcorn_tracing.latency import STAGES, Arrivals, Options, Report, Session, Stage, View
+from popcorn_tracing.common import Limits, Machine, Session, UsageError, machine, node_id
+from popcorn_tracing.latency import STAGES, Arrivals, Options, Report, Stage, View
 
 __all__ = ("SEEN", "CycleTimes", "opened", "run")
 
@@ -150,7 +150,7 @@ def check(options: Options) -> None:
 
 
 @contextlib.contextmanager
-def opened(options: Options, client: Callable[[], Client] = Client) -> Iterator[Session]:
+def opened(options: Options, client: Callable[[], Client] = Client) -> Iterator[Session[Report]]:
     """As :func:`popcorn_tracing.latency.opened`, from the fabric; needs no privileges."""
     check(options)
     here = machine(client=client)
@@ -181,5 +181,4 @@ def run(
 ) -> int:
     """As :func:`popcorn_tracing.latency.run`, from the fabric; needs no privileges."""
     with opened(options, client) as session:
-        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
-        return wait(limits, lambda: show(session.read()), session.messages, output)
+        return session.watch(limits, show=show, ready=ready, output=output)

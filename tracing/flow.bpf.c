@@ -4,9 +4,11 @@
  * receives or drops.
  *
  * Built by bcc, with -DTSC_KHZ=n and -DPAGES=n (of the buffer, a power of two), and perhaps
- * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), -DONLY_SERVICE=id, -DLEN_MIN=bytes,
+ * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), ONLY_SERVICE(node, id), a condition, -DLEN_MIN=bytes,
  * -DLEN_MAX=bytes and -DSLOWER_CYCLES=n. No kernel header, and raw tracepoints: see latency.bpf.c.
  */
+#include "probe.bpf.h"
+
 enum counter_id {
 	DELIVERED,	/* messages, or frames received, that the filters but the time let through */
 	SLOW,		/* those that took long enough, to be shown, and drops */
@@ -57,7 +59,7 @@ static __always_inline bool passes(const struct event *event)
 		return false;
 #endif
 #ifdef ONLY_SERVICE
-	if (event->service != ONLY_SERVICE)
+	if (!ONLY_SERVICE(event->dst, event->service))
 		return false;
 #endif
 #ifdef LEN_MIN
@@ -87,7 +89,7 @@ static __always_inline void show(struct event *event)
 		count(LOST);
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
+PROBE(popcorn_msg_delivered)
 {
 	struct event event = {
 		.src = ctx->args[0],
@@ -126,7 +128,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 }
 
 #ifdef FRAMES
-RAW_TRACEPOINT_PROBE(popcorn_net_receive)
+PROBE(popcorn_net_receive)
 {
 	struct event event = {
 		.src = ctx->args[1],
@@ -161,7 +163,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_receive)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_drop)
+PROBE(popcorn_net_drop)
 {
 	/* Both are read before one is chosen: the verifier takes no computed offset into the context. */
 	volatile u32 node = ctx->args[1], peer = ctx->args[2];

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,21 +22,21 @@ from typing import IO, Any
 from popcorn_tracing.common import (
     Limits,
     Machine,
-    RingReader,
     UsageError,
+    begun,
     check,
-    loaded,
     machine,
-    missed_events,
     node_id,
-    ring_pages,
-    service_id,
-    service_name,
+    refreshed,
     wait,
 )
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.loader import loaded
 from popcorn_tracing.net import EVENTS as NET_EVENTS
 from popcorn_tracing.net import NO_PEER, link_node, reason_name
+from popcorn_tracing.programs import Programs
+from popcorn_tracing.rings import RingReader, ring_pages
+from popcorn_tracing.services import Filter
 
 __all__ = ("EVENTS", "FRAME_EVENTS", "POINTS", "Flow", "Frame", "Options", "Span", "Summary", "run")
 
@@ -70,6 +71,9 @@ FRAME = struct.Struct("=6I5Q2IQ")
 #: What the buffer holds unless it is said: 4 MiB, some 50,000 messages.
 BUFFER_BYTES = 4 << 20
 
+#: Time between two looks at the names of services, if there is one that nobody knows.
+REFRESH_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Options:
@@ -89,6 +93,7 @@ class Options:
     buffer_bytes: int = BUFFER_BYTES
     frames: bool = False
     link: str | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.of_frames and self.service is not None:
@@ -161,14 +166,15 @@ class Passage:
 
 @dataclass(frozen=True)
 class Flow(Passage):
-    """A message."""
+    """A message. `name` is that of the service, its number as text if nobody knows it."""
 
     seq: int
     service: int
+    name: str
 
     def to_json(self) -> dict[str, Any]:
         """Stable JSON form."""
-        return self._json(seq=self.seq, service=service_name(self.service))
+        return self._json(seq=self.seq, service=self.name)
 
 
 @dataclass(frozen=True)
@@ -215,17 +221,20 @@ def spans(
     )
 
 
-def parse(data: bytes, begin_tsc: int, tsc_khz: int) -> Flow:
+def parse(data: bytes, begin_tsc: int, here: Machine) -> Flow:
     """A record of the buffer (struct event). `begin_tsc` is when time began."""
+    tsc_khz = here.tsc_khz
     src, dst, queue, seq, service, size, *stamps, cpu, _ = EVENT.unpack(data[: EVENT.size])
     way = dict(zip(POINTS, stamps, strict=True))
     when = (way["queued"] - begin_tsc) / (tsc_khz * 1000)
     nanos = max(0, way["delivered"] - way["queued"]) * 1_000_000 // tsc_khz
-    return Flow(when, src, dst, queue, size, cpu, nanos, spans(way, tsc_khz), seq, service)
+    name = here.service(dst, service)
+    return Flow(when, src, dst, queue, size, cpu, nanos, spans(way, tsc_khz), seq, service, name)
 
 
-def parse_frame(data: bytes, begin_tsc: int, tsc_khz: int) -> Frame:
+def parse_frame(data: bytes, begin_tsc: int, here: Machine) -> Frame:
     """Likewise of a frame."""
+    tsc_khz = here.tsc_khz
     found = FRAME.unpack(data[: FRAME.size])
     src, dst, queue, _, _, size, *stamps, cpu, reason, stack = found
     way = dict(zip(FRAME_POINTS, (*stamps, stack), strict=True))
@@ -271,14 +280,17 @@ class Reader(RingReader):
 
     def __init__(
         self,
-        program: Any,
+        program: Programs,
         here: Machine,
         show: Callable[[Any], None],
         most: int | None,
         frames: bool = False,
+        refresh: Callable[[Machine], Machine] = refreshed,
     ) -> None:
         super().__init__(program)
-        self._khz = here.tsc_khz
+        self._here = here
+        self._refresh = refresh
+        self._due = 0.0
         self._show = show
         self._most = most
         self._frames = frames
@@ -292,26 +304,38 @@ class Reader(RingReader):
         if self._begin is None:
             # The first message's: there is no time stamp counter in Python.
             self._begin = EVENT.unpack(data[: EVENT.size])[6]
-        self._show((parse_frame if self._frames else parse)(data, self._begin, self._khz))
+        if self._frames:
+            self._show(parse_frame(data, self._begin, self._here))
+        else:
+            self._show(self._named(data, self._begin))
         self.shown += 1
+
+    def _named(self, data: bytes, begin: int) -> Flow:
+        """A message; its service may have come after the trace began, and is asked for then."""
+        found = parse(data, begin, self._here)
+        now = time.monotonic()
+        if found.name == str(found.service) and now >= self._due:
+            self._here = self._refresh(self._here)
+            self._due = now + REFRESH_SECONDS
+            found = parse(data, begin, self._here)
+        return found
 
     def summary(self) -> Summary:
         """What became of the messages so far."""
         counters = self.program["counters"]
-        delivered, slow, lost = (counters.sum(i).value for i in (DELIVERED, SLOW, LOST))
-        dropped = counters.sum(DROPPED).value if self._frames else None
-        missed = missed_events(self.program)
+        delivered, slow, lost = (counters.sum(i) for i in (DELIVERED, SLOW, LOST))
+        dropped = counters.sum(DROPPED) if self._frames else None
+        missed = self.program.missed()
         return Summary(delivered, slow, self.shown, lost, missed, dropped)
 
 
-def _defines(options: Options, here: Machine, service: int | None) -> dict[str, int]:
+def _defines(options: Options, here: Machine) -> dict[str, int | str]:
     cycles = None
     if options.slower_us is not None:
         cycles = int(options.slower_us * here.tsc_khz // 1000)
     node = None if options.node is None else node_id(options.node, here)
-    given = {
+    given: dict[str, int | str | None] = {
         "ONLY_NODE": node,
-        "ONLY_SERVICE": service,
         "LEN_MIN": options.size_min,
         "LEN_MAX": options.size_max,
         "SLOWER_CYCLES": cycles,
@@ -319,6 +343,8 @@ def _defines(options: Options, here: Machine, service: int | None) -> dict[str, 
         "ONLY_LINK": None if options.link is None else link_node(options.link),
     }
     some = {name: value for name, value in given.items() if value is not None}
+    if options.service is not None:
+        some |= Filter.parse(options.service, here.services).defines()
     return {"TSC_KHZ": here.tsc_khz, "PAGES": ring_pages(options.buffer_bytes), **some}
 
 
@@ -338,13 +364,14 @@ def run(
     interval, which there is none of. Raises what :func:`popcorn_tracing.latency.run` does, and
     NotFoundError for a link that is not in this network namespace.
     """
-    service = None if options.service is None else service_id(options.service)
-    check(FRAME_EVENTS if options.of_frames else EVENTS)
+    events = FRAME_EVENTS if options.of_frames else EVENTS
+    check(events)
     here = machine()
-    with loaded(SOURCE, _defines(options, here, service)) as program:
+    defines = _defines(options, here)
+    with loaded(SOURCE, defines, events, cached=options.cache) as program:
         reader = Reader(program, here, show, limits.messages, options.of_frames)
         what = "frames" if options.of_frames else "messages"
-        ready(f"tracing {what}" + ("" if limits.command else ", Ctrl-C ends it"))
+        ready(begun(f"tracing {what}", limits))
 
         def finish() -> None:
             # Ctrl-C at the end: what is left is not shown, but how many were is said.

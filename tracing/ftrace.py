@@ -18,9 +18,18 @@ from typing import NamedTuple
 
 from popcorn.errors import PopcornError
 from popcorn.models import Latency, LatencyStage
-from popcorn_tracing.common import Machine, UsageError, machine, node_id, service_id, tracefs_events
+from popcorn_tracing.common import (
+    Machine,
+    Session,
+    UsageError,
+    machine,
+    node_id,
+    refreshed,
+    tracefs_events,
+)
 from popcorn_tracing.fabric import CycleTimes
-from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Session, Stage
+from popcorn_tracing.latency import STAGES, Arrivals, Departures, Options, Report, Stage
+from popcorn_tracing.services import Filter
 
 __all__ = ("Files", "Place", "Table", "opened")
 
@@ -107,10 +116,12 @@ def report(
 ) -> Report:
     """A report of the same form as that of the BPF program."""
     node = None if options.node is None else node_id(options.node, here)
-    service = None if options.service is None else service_id(options.service)
+    service = None if options.service is None else Filter.parse(options.service, here.services)
 
     def wanted(key: Key) -> bool:
-        return node in (None, *key[:2]) and service in (None, key[3])
+        return node in (None, *key[:2]) and (
+            service is None or service.passes(key.dst, key.service)
+        )
 
     def stage(name: str, key: Key) -> Stage:
         counts = delivered.stages.get((name, key))
@@ -204,7 +215,7 @@ class Place:
 
 
 @contextlib.contextmanager
-def opened(options: Options, place: Place | None = None) -> Iterator[Session]:
+def opened(options: Options, place: Place | None = None) -> Iterator[Session[Report]]:
     """As :func:`popcorn_tracing.latency.opened`, by ftrace; in this kernel unless `place` says."""
     if options.view.by == "cpu":
         raise UsageError("ftrace does not count by cpu here", "--source bpf does")
@@ -220,7 +231,7 @@ def opened(options: Options, place: Place | None = None) -> Iterator[Session]:
             delivered, queued = (
                 Table.parse(files.read(events / event / "hist")) for event in (DELIVERED, QUEUED)
             )
-            return report(delivered, queued, here, time.monotonic() - begin, options)
+            return report(delivered, queued, refreshed(here), time.monotonic() - begin, options)
 
         where = f" in '{place.name}'" if place.name else ""
         yield Session(

@@ -15,8 +15,8 @@ from typing import IO, Any
 from xml.sax.saxutils import escape
 
 from popcorn_tracing import fabric, latency
-from popcorn_tracing.common import Limits, UsageError, wait, writable
-from popcorn_tracing.latency import Report, Session, View
+from popcorn_tracing.common import Limits, Session, UsageError, begun, wait, writable
+from popcorn_tracing.latency import Report, View
 
 __all__ = ("SHADES", "Column", "Options", "level", "run", "svg")
 
@@ -43,6 +43,7 @@ class Options:
     source: str = "bpf"
     interval: float = 1.0
     svg: Path | None = None
+    cache: bool = True
 
     def __post_init__(self) -> None:
         if self.interval <= 0:
@@ -98,7 +99,9 @@ def level(count: int, most: int, levels: int) -> int:
 class Recorder:
     """Makes columns out of reports, one whenever an interval is over."""
 
-    def __init__(self, session: Session, options: Options, show: Callable[[Column], None]) -> None:
+    def __init__(
+        self, session: Session[Report], options: Options, show: Callable[[Column], None]
+    ) -> None:
         self._session = session
         self._options = options
         self._show = show
@@ -223,14 +226,15 @@ def run(
 
     Otherwise as :func:`popcorn_tracing.latency.run`.
     """
-    wanted = latency.Options(options.node, options.service, view=View("stage", (options.stage,)))
+    view = View("stage", (options.stage,))
+    wanted = latency.Options(options.node, options.service, view=view, cache=options.cache)
     if options.svg is not None:
         writable(options.svg)
     if opened is None:
         opened = fabric.opened if options.source == "fabric" else latency.opened
     with opened(wanted) as session:
         recorder = Recorder(session, options, show)
-        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
+        ready(begun(session.what, limits))
         status = wait(limits, recorder.take, session.messages, output, recorder.pause)
     if options.svg is not None:
         title = f"{options.stage.replace('-', ' to ')}, {options.interval:g} s a column"

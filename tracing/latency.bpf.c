@@ -2,8 +2,8 @@
 /*
  * One-way latency of messages, stage by stage, and counts of what was sent and rung.
  *
- * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id, -DONLY_SERVICE=id. No kernel header is
- * included, so that it does not depend on one that bcc is too old for; the arguments are those of
+ * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the
+ * service of a node. No kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those of
  * the tracepoints' prototypes, which have the order of their fields (docs/tracepoints.md).
  *
  * Raw tracepoints, and not perf ones (TRACEPOINT_PROBE): the kernel skips a perf one, and counts it
@@ -12,6 +12,7 @@
  * itself, and that is counted (recursion_misses in the program's fdinfo).
  */
 #include "numbers.bpf.h"
+#include "probe.bpf.h"
 
 #define FLOWS_MAX 256	/* 8 nodes, 4 queues, 8 services */
 
@@ -86,7 +87,7 @@ static __always_inline bool wanted_node(u32 src, u32 dst)
 static __always_inline bool wanted(const struct flow *flow)
 {
 #ifdef ONLY_SERVICE
-	if (flow->service != ONLY_SERVICE)
+	if (!ONLY_SERVICE(flow->dst, flow->service))
 		return false;
 #endif
 	return wanted_node(flow->src, flow->dst);
@@ -104,7 +105,7 @@ static __always_inline void record(struct stage *stage, u64 begin, u64 end)
 	numbers_add(&stage->times, tsc_to_ns(end - begin, TSC_KHZ));
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
+PROBE(popcorn_msg_delivered)
 {
 	struct flow flow = {
 		.src = ctx->args[0],
@@ -138,7 +139,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
+PROBE(popcorn_msg_queued)
 {
 	struct flow flow = {
 		.src = ctx->args[0],
@@ -160,7 +161,7 @@ RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_sent)
+PROBE(popcorn_doorbell_sent)
 {
 	struct pair pair = {
 		.src = ctx->args[0],

@@ -22,18 +22,17 @@ from popcorn_tracing.common import (
     Limits,
     LogHistogram,
     Machine,
+    Session,
     Times,
     UsageError,
     check,
-    cpu_numbers,
-    loaded,
     machine,
-    missed_events,
     node_id,
-    service_id,
-    service_name,
-    wait,
+    refreshed,
 )
+from popcorn_tracing.loader import loaded
+from popcorn_tracing.programs import Programs, cpu_numbers
+from popcorn_tracing.services import Filter
 
 __all__ = (
     "BY",
@@ -44,7 +43,6 @@ __all__ = (
     "Options",
     "Report",
     "Row",
-    "Session",
     "Stage",
     "View",
     "opened",
@@ -108,13 +106,15 @@ class View:
 class Options:
     """Whose messages to trace: node and service by name or number, all if None.
 
-    `tsc_khz` overrides the rate of the time stamp counter that the module tells.
+    `tsc_khz` overrides the rate of the time stamp counter that the module tells. Without `cache`,
+    the BPF program is compiled in any case; so it is with the other tools.
     """
 
     node: str | None = None
     service: str | None = None
     tsc_khz: int | None = None
     view: View = View()
+    cache: bool = True
 
 
 @dataclass(frozen=True)
@@ -168,13 +168,13 @@ class Departures:
     messages: int
     bytes: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Stable JSON form."""
+    def to_json(self, here: Machine) -> dict[str, Any]:
+        """Stable JSON form, with the names that `here` has."""
         return {
             "src": self.src,
             "dst": self.dst,
             "queue": self.queue,
-            "service": None if self.service is None else service_name(self.service),
+            "service": None if self.service is None else here.service(self.dst, self.service),
             "messages": self.messages,
             "bytes": self.bytes,
         }
@@ -194,9 +194,9 @@ class Arrivals(Departures):
         """The stages over all CPUs."""
         return _merged(self.cpus.values())
 
-    def to_json(self) -> dict[str, Any]:
-        """Stable JSON form."""
-        return {**super().to_json(), "stages": [stage.to_json() for stage in self.stages]}
+    def to_json(self, here: Machine) -> dict[str, Any]:
+        """Stable JSON form, with the names that `here` has."""
+        return {**super().to_json(here), "stages": [stage.to_json() for stage in self.stages]}
 
 
 def _merged(parts: Iterable[tuple[Stage, ...]]) -> tuple[Stage, ...]:
@@ -210,12 +210,12 @@ def _merged(parts: Iterable[tuple[Stage, ...]]) -> tuple[Stage, ...]:
 
 @dataclass(frozen=True)
 class Row:
-    """One stage of a channel (source, destination, queue), a service or a CPU.
+    """One stage of a channel (source, destination, queue), a service (its name) or a CPU.
 
     `of` is what it is broken down by: empty when that is the stage alone.
     """
 
-    of: tuple[int, ...]
+    of: tuple[Any, ...]
     stage: Stage
 
     def to_json(self, by: str) -> dict[str, Any]:
@@ -223,8 +223,6 @@ class Row:
         key: Any = self.of[0] if self.of else None
         if by == "channel":
             key = dict(zip(("src", "dst", "queue"), self.of, strict=True))
-        elif by == "service":
-            key = service_name(key)
         return {by: key, **self.stage.to_json()}
 
 
@@ -262,7 +260,7 @@ class Report:
 
     def rows(self) -> tuple[Row, ...]:
         """What the view asks for: each stage, or each of each channel, service or CPU."""
-        groups: dict[tuple[int, ...], list[tuple[Stage, ...]]] = {}
+        groups: dict[tuple[Any, ...], list[tuple[Stage, ...]]] = {}
         if self.view.by == "stage":
             groups[()] = []
         for flow in self.delivered:
@@ -276,11 +274,11 @@ class Report:
             if stage.name in shown
         )
 
-    def _group(self, flow: Arrivals, cpu: int | None) -> tuple[int, ...]:
+    def _group(self, flow: Arrivals, cpu: int | None) -> tuple[Any, ...]:
         if self.view.by == "channel":
             return flow.src, flow.dst, flow.queue
         if self.view.by == "service" and flow.service is not None:
-            return (flow.service,)
+            return (self.here.service(flow.dst, flow.service),)
         if self.view.by == "cpu" and cpu is not None:
             return (cpu,)
         return ()
@@ -299,8 +297,8 @@ class Report:
             "stages": [stage.to_json() for stage in self.stages()],
             "by": by,
             "rows": [] if by == "stage" else [row.to_json(by) for row in self.rows()],
-            "delivered": [flow.to_json() for flow in self.delivered],
-            "queued": [flow.to_json() for flow in self.queued],
+            "delivered": [flow.to_json(self.here) for flow in self.delivered],
+            "queued": [flow.to_json(self.here) for flow in self.queued],
             "doorbells": [
                 {"src": src, "dst": dst, "count": count}
                 for (src, dst), count in sorted(self.doorbells.items())
@@ -322,7 +320,7 @@ def _stages(cell: Any) -> tuple[Stage, ...]:
 
 
 def read(
-    program: Any,
+    program: Programs,
     here: Machine,
     seconds: float,
     view: View = View(),
@@ -354,7 +352,7 @@ def read(
         for key, cells in program["queued"].items()
     ]
     doorbells = {(key.src, key.dst): sum(cells) for key, cells in program["doorbells"].items()}
-    missed = missed_events(program) + program["counters"].sum(UNRECORDED).value
+    missed = program.missed() + program["counters"].sum(UNRECORDED)
     return Report(
         here,
         seconds,
@@ -382,43 +380,30 @@ def _or_fabric() -> Iterator[None]:
         raise
 
 
-@dataclass(frozen=True)
-class Session:
-    """A trace that has begun: `read` gives the report so far, `messages` how many were delivered.
-
-    `what` says what is being done, for people.
-    """
-
-    what: str
-    read: Callable[[], Report]
-    messages: Callable[[], int]
-
-
 @contextlib.contextmanager
-def opened(options: Options) -> Iterator[Session]:
+def opened(options: Options) -> Iterator[Session[Report]]:
     """A trace from here to the end of the block; raises what :func:`run` does."""
-    defines: dict[str, int] = {}
-    if options.service is not None:
-        defines["ONLY_SERVICE"] = service_id(options.service)
     with _or_fabric():
         check(EVENTS)
     here = machine(options.tsc_khz)
-    defines["TSC_KHZ"] = here.tsc_khz
+    defines: dict[str, int | str] = {"TSC_KHZ": here.tsc_khz}
+    if options.service is not None:
+        defines |= Filter.parse(options.service, here.services).defines()
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
     with contextlib.ExitStack() as stack:
         with _or_fabric():
-            program = stack.enter_context(loaded(SOURCE, defines))
+            program = stack.enter_context(loaded(SOURCE, defines, EVENTS, cached=options.cache))
         begin = time.monotonic()
         yield Session(
             "tracing the latency of messages",
-            lambda: read(program, here, time.monotonic() - begin, options.view),
-            lambda: int(program["counters"].sum(DELIVERED).value),
+            lambda: read(program, refreshed(here), time.monotonic() - begin, options.view),
+            lambda: program["counters"].sum(DELIVERED),
         )
 
 
 _opened = opened
-Opener = Callable[[Options], contextlib.AbstractContextManager[Session]]
+Opener = Callable[[Options], contextlib.AbstractContextManager[Session[Report]]]
 
 
 def run(
@@ -448,5 +433,4 @@ def run(
                 raise
             session = stack.enter_context(instead(options))
             ready(f"no BPF: {error}; counted by ftrace, by powers of two")
-        ready(session.what + ("" if limits.command else ", Ctrl-C ends it"))
-        return wait(limits, lambda: show(session.read()), session.messages, output)
+        return session.watch(limits, show=show, ready=ready, output=output)

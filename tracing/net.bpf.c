@@ -7,6 +7,7 @@
  * header, and raw tracepoints: see latency.bpf.c.
  */
 #include "numbers.bpf.h"
+#include "probe.bpf.h"
 
 #define FLOWS_MAX 256	/* ordered pairs of nodes, times queues */
 #define DROPS_MAX 1024	/* the same, for several reasons */
@@ -80,7 +81,7 @@ static __always_inline bool wanted(u32 link, u32 peer)
 	return true;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
+PROBE(popcorn_net_transmit)
 {
 	struct flow flow = {
 		.src = ctx->args[1],
@@ -114,7 +115,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_receive)
+PROBE(popcorn_net_receive)
 {
 	struct flow flow = {
 		.src = ctx->args[1],
@@ -145,7 +146,7 @@ RAW_TRACEPOINT_PROBE(popcorn_net_receive)
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_drop)
+PROBE(popcorn_net_drop)
 {
 	struct cause cause = {
 		.node = ctx->args[1],

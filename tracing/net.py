@@ -20,13 +20,13 @@ from popcorn_tracing.common import (
     Limits,
     LogHistogram,
     Machine,
+    Session,
     check,
-    loaded,
     machine,
-    missed_events,
     node_id,
-    wait,
 )
+from popcorn_tracing.loader import loaded
+from popcorn_tracing.programs import Programs
 
 __all__ = ("EVENTS", "REASONS", "Dropped", "Options", "Received", "Report", "Sent", "run")
 
@@ -94,6 +94,7 @@ class Options:
 
     node: str | None = None
     link: str | None = None
+    cache: bool = True
 
 
 def _sizes(sizes: LogHistogram) -> dict[str, Any]:
@@ -257,7 +258,7 @@ def reason_name(number: int) -> str:
     return REASONS[number] if number < len(REASONS) else str(number)
 
 
-def read(program: Any, here: Machine, seconds: float, links: Mapping[int, str]) -> Report:
+def read(program: Programs, here: Machine, seconds: float, links: Mapping[int, str]) -> Report:
     """What the maps of the loaded BPF program hold now."""
     sent = [
         Sent(
@@ -302,7 +303,7 @@ def read(program: Any, here: Machine, seconds: float, links: Mapping[int, str]) 
         tuple(sorted(sent, key=lambda row: (row.src, row.dst, row.queue))),
         tuple(sorted(received, key=lambda row: (row.dst, row.src, row.queue))),
         tuple(sorted(dropped, key=_drop_order)),
-        missed_events(program) + program["counters"].sum(UNRECORDED).value,
+        program.missed() + program["counters"].sum(UNRECORDED),
     )
 
 
@@ -345,11 +346,11 @@ def run(
         defines["ONLY_NODE"] = node_id(options.node, here)
     if options.link is not None:
         defines["ONLY_LINK"] = link_node(options.link)
-    with loaded(SOURCE, defines) as program:
+    with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
         begin = time.monotonic()
-        ready("tracing links" + ("" if limits.command else ", Ctrl-C ends it"))
-
-        def report() -> None:
-            show(read(program, here, time.monotonic() - begin, _links()))
-
-        return wait(limits, report, lambda: int(program["counters"].sum(PACKETS).value), output)
+        session = Session(
+            "tracing links",
+            lambda: read(program, here, time.monotonic() - begin, _links()),
+            lambda: program["counters"].sum(PACKETS),
+        )
+        return session.watch(limits, show=show, ready=ready, output=output)

@@ -5,6 +5,7 @@
  * Built by bcc, with -DPAGES=n (of the buffer, a power of two). No kernel header, and raw tracepoints: see
  * latency.bpf.c.
  */
+#include "probe.bpf.h"
 
 /* In the order of EVENTS in record.py. */
 enum event_kind {
@@ -71,97 +72,97 @@ do {												\
 	emit(&event, sizeof(event) - (5 - (stamps)) * sizeof(u64));				\
 } while (0)
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_queued)
+PROBE(popcorn_msg_queued)
 {
 	RECORD(MSG_QUEUED, 6, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_sent)
+PROBE(popcorn_doorbell_sent)
 {
 	RECORD(DOORBELL_SENT, 5, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_doorbell_irq)
+PROBE(popcorn_doorbell_irq)
 {
 	RECORD(DOORBELL_IRQ, 2, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_msg_delivered)
+PROBE(popcorn_msg_delivered)
 {
 	RECORD(MSG_DELIVERED, 6, 5);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_poll)
+PROBE(popcorn_poll)
 {
 	RECORD(POLL, 4, 2);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_channel_full)
+PROBE(popcorn_channel_full)
 {
 	RECORD(CHANNEL_FULL, 3, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_channel_room)
+PROBE(popcorn_channel_room)
 {
 	RECORD(CHANNEL_ROOM, 3, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_service_peer)
+PROBE(popcorn_service_peer)
 {
 	RECORD(SERVICE_PEER, 4, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_node_state)
+PROBE(popcorn_node_state)
 {
 	RECORD(NODE_STATE, 3, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_kernel_state)
+PROBE(popcorn_kernel_state)
 {
 	RECORD(KERNEL_STATE, 2, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_kernel_stage)
+PROBE(popcorn_kernel_stage)
 {
 	RECORD(KERNEL_STAGE, 2, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_transmit)
+PROBE(popcorn_net_transmit)
 {
 	RECORD(NET_TRANSMIT, 6, 3);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_receive)
+PROBE(popcorn_net_receive)
 {
 	RECORD(NET_RECEIVE, 5, 2);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_net_drop)
+PROBE(popcorn_net_drop)
 {
 	RECORD(NET_DROP, 6, 2);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_tty_transmit)
+PROBE(popcorn_tty_transmit)
 {
 	RECORD(TTY_TRANSMIT, 5, 1);
 	return 0;
 }
 
-RAW_TRACEPOINT_PROBE(popcorn_tty_receive)
+PROBE(popcorn_tty_receive)
 {
 	RECORD(TTY_RECEIVE, 5, 1);
 	return 0;

@@ -26,23 +26,23 @@ from popcorn.models import KernelState, LatencyStage, NodeState, label
 from popcorn_tracing.common import (
     Limits,
     Machine,
-    RingReader,
     UsageError,
     asked,
+    begun,
     check,
-    loaded,
     machine,
-    missed_events,
-    ring_pages,
-    service_name,
+    refreshed,
     wait,
     writable,
 )
 from popcorn_tracing.doorbell import EVENTS as DOORBELL_EVENTS
 from popcorn_tracing.flow import POINTS, way
 from popcorn_tracing.latency import EVENTS as LATENCY_EVENTS
+from popcorn_tracing.loader import loaded
 from popcorn_tracing.net import EVENTS as NET_EVENTS
 from popcorn_tracing.net import NO_PEER, reason_name
+from popcorn_tracing.programs import Programs
+from popcorn_tracing.rings import RingReader, ring_pages
 
 __all__ = ("EVENTS", "Options", "Sample", "Summary", "run", "timeline")
 
@@ -115,6 +115,7 @@ class Options:
     output: Path
     buffer_bytes: int = BUFFER_BYTES
     limit_bytes: int = LIMIT_BYTES
+    cache: bool = True
 
     def __post_init__(self) -> None:
         ring_pages(self.buffer_bytes)
@@ -381,7 +382,7 @@ class Writer:
     def sent(self, values: Mapping[str, int], at: int) -> None:
         """The sender's end of a message, and its arrow's beginning."""
         track = self._to(values)
-        name = f"send {service_name(values['service'])}"
+        name = f"send {self._here.service(values['dst'], values['service'])}"
         self.slice(track, name, at, POINT_NS, f'"seq":{values["seq"]},"bytes":{values["len"]}')
         self.put(
             f'{{"ph":"s",{track},"cat":"message","name":"message","id":{_flow_id(values)},'
@@ -391,7 +392,7 @@ class Writer:
     def delivered(self, values: Mapping[str, int], cpu: int) -> None:
         """The receiver's end of a message, its arrow's end, and its stages."""
         at = self._ruler.cycles
-        service = service_name(values["service"])
+        service = self._here.service(values["dst"], values["service"])
         track = self._track(values["dst"], _queue_of(values))
         stamps = {"interrupt" if k == "irq" else k: values[k] for k in values}
         passed = [(point, at(stamp)) for point, stamp in way({p: stamps[p] for p in POINTS})]
@@ -470,7 +471,8 @@ class Writer:
             self.instant(self._to(values), name, at(values["tsc"]), f'"cpu":{event.cpu}')
         elif kind == "service_peer":
             up = "up" if values["up"] else "down"
-            name = f"{service_name(values['service'])}: peer {values['peer']} {up}"
+            service = self._here.service(values["node"], values["service"])
+            name = f"{service}: peer {values['peer']} {up}"
             self.instant(self._track(values["node"], "services"), name, at(values["tsc"]))
         elif kind == "node_state":
             name = f"node {_state(NodeState, values['state'])}"
@@ -535,7 +537,9 @@ def timeline(
 class Recorder(RingReader):
     """Keeps what comes out of the buffer, and asks the fabric every second."""
 
-    def __init__(self, program: Any, spool: Spool, sample: Callable[[], Sample | None]) -> None:
+    def __init__(
+        self, program: Programs, spool: Spool, sample: Callable[[], Sample | None]
+    ) -> None:
         super().__init__(program)
         self._spool = spool
         self._sample = sample
@@ -562,8 +566,7 @@ class Recorder(RingReader):
 
     def stop(self) -> None:
         """No event comes any more; keep what is in the buffer."""
-        for name in EVENTS:
-            self.program.detach_raw_tracepoint(tp=name.encode())
+        self.program.detach()
         # Ctrl-C again: what is left is not kept, but how much it was is said.
         with contextlib.suppress(KeyboardInterrupt):
             self.rest()
@@ -571,12 +574,12 @@ class Recorder(RingReader):
 
     def _numbers(self, name: str) -> dict[str, int]:
         table = self.program[name]
-        return {kind: table.sum(n).value for n, kind in enumerate(KINDS)}
+        return {kind: table.sum(n) for n, kind in enumerate(KINDS)}
 
     def summary(self, path: Path) -> Summary:
         """What became of the events."""
         seen, lost = self._numbers("seen"), self._numbers("lost")
-        return Summary(path, seen, lost, self._spool.kept, missed_events(self.program))
+        return Summary(path, seen, lost, self._spool.kept, self.program.missed())
 
 
 def _sample(client: Callable[[], Client] = Client) -> Sample | None:
@@ -619,16 +622,14 @@ def run(
     writable(options.output)
     check(EVENTS)
     here = machine()
+    defines = {"PAGES": ring_pages(options.buffer_bytes)}
     with _spool(options.output.parent, options.limit_bytes) as spool:
-        with loaded(SOURCE, {"PAGES": ring_pages(options.buffer_bytes)}) as program:
+        with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
             recorder = Recorder(program, spool, _sample)
-            ready("recording" + ("" if limits.command else ", Ctrl-C ends it"))
+            ready(begun("recording", limits))
             status = wait(limits, recorder.stop, lambda: 0, output, recorder.pause)
             summary = recorder.summary(options.output)
         ready(f"writing {options.output}")
-        # With the names of nodes that came meanwhile.
-        names = {**here.names, **machine(here.tsc_khz).names}
-        told = Machine(here.tsc_khz, here.node_id, names)
-        _write(options.output, spool, recorder.samples, told, summary)
+        _write(options.output, spool, recorder.samples, refreshed(here), summary)
     end(summary)
     return status

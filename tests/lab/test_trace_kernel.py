@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from guest import ctl, program
+from guest import ctl, ctl_json, program
 from popcorn.models import Kernel
 
 PINGS = 9_973
@@ -49,6 +49,14 @@ def test_ftrace_counts_there(shell: Kernel) -> None:
     for stage in stages.values():
         assert sum(row["count"] for row in stage["histogram"]) == stage["count"] <= PINGS
     assert tracefs() == before
+
+
+def test_services_have_their_names(shell: Kernel) -> None:
+    words = ("--", "popcornctl", "kernel", "exec", "-n", "web", "--", "true")
+    found = ctl_json("trace", "latency", "--service", "popcorn.tty", "--by", "service", *words)
+    assert found["messages"]["queued"] > 0 and found["messages"]["delivered"] > 0
+    assert {flow["service"] for flow in found["queued"] + found["delivered"]} == {"popcorn.tty"}
+    assert {row["service"] for row in found["rows"]} == {"popcorn.tty"}
 
 
 def test_interrupted_it_leaves_nothing_there(shell: Kernel) -> None:

@@ -25,7 +25,7 @@ from guest import RELEASE, ctl, ctl_json, quiet, release_all
 from popcorn import Client
 from popcorn.plan import Spec
 from popcorn.start import start_kernel
-from tracers import Tracer
+from tracers import ORIGINS, Origin, Tracer
 
 PINGS = 9_973
 
@@ -62,15 +62,22 @@ def web() -> Iterator[Client]:
         release_all(client)
 
 
-@pytest.fixture(scope="module")
-def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=ORIGINS)
+def seen(
+    web: Client, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> dict[str, Any]:
     """What each tracer saw of the same PINGS round trips, and what the module counted of them."""
     where = tmp_path_factory.mktemp("trace")
+    origin = Origin(request.param)
     programs = bpf_programs()
     tracers = {
-        "latency": Tracer(where, "latency", "--node", "web", "--service", "echo", "--by", "cpu"),
-        "flow": Tracer(where, "flow", "--node", "web", "--service", "echo", "--buffer", "8M"),
-        "doorbell": Tracer(where, "doorbell", "--node", "web"),
+        "latency": Tracer(
+            where, "latency", "--node", "web", "--service", "echo", "--by", "cpu", origin=origin
+        ),
+        "flow": Tracer(
+            where, "flow", "--node", "web", "--service", "echo", "--buffer", "8M", origin=origin
+        ),
+        "doorbell": Tracer(where, "doorbell", "--node", "web", origin=origin),
         "heatmap": Tracer(
             where,
             "heatmap",
@@ -81,7 +88,9 @@ def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
             "--svg",
             str(where / "heat.svg"),
         ),
-        "record": Tracer(where, "record", "-o", str(where / "all.json"), "--buffer", "32M"),
+        "record": Tracer(
+            where, "record", "-o", str(where / "all.json"), "--buffer", "32M", origin=origin
+        ),
     }
     for tracer in tracers.values():
         tracer.wait_ready()
@@ -94,6 +103,7 @@ def seen(web: Client, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any
     after = web.node(1), web.queues()
     found: dict[str, Any] = {name: tracer.end() for name, tracer in tracers.items()}
     assert bpf_programs() == programs
+    origin.check()
     return {
         **found,
         "timeline": json.loads((where / "all.json").read_text()),

@@ -16,7 +16,7 @@ import pytest
 from guest import ctl, ctl_json
 from popcorn import Client
 from popcorn.models import Kernel
-from tracers import Tracer
+from tracers import ORIGINS, Origin, Tracer
 from ttys import modprobe, noise, opened, read_exactly, write_all
 
 LINK = "popcorn0"
@@ -80,11 +80,16 @@ def say(there: str) -> None:
     )
 
 
-def test_every_tracer_counts_frames_and_bytes_exactly(other: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ORIGINS)
+def test_every_tracer_counts_frames_and_bytes_exactly(
+    other: str, tmp_path: Path, name: str
+) -> None:
+    origin = Origin(name)
+    file = str(tmp_path / "all.json")
     tracers = {
-        "net": Tracer(tmp_path, "net", "--link", LINK),
-        "flow": Tracer(tmp_path, "flow", "--link", LINK, "--buffer", "8M"),
-        "record": Tracer(tmp_path, "record", "-o", str(tmp_path / "all.json"), "--buffer", "32M"),
+        "net": Tracer(tmp_path, "net", "--link", LINK, origin=origin),
+        "flow": Tracer(tmp_path, "flow", "--link", LINK, "--buffer", "8M", origin=origin),
+        "record": Tracer(tmp_path, "record", "-o", file, "--buffer", "32M", origin=origin),
     }
     for tracer in tracers.values():
         tracer.wait_ready()
@@ -96,6 +101,7 @@ def test_every_tracer_counts_frames_and_bytes_exactly(other: str, tmp_path: Path
         assert read_exactly(fd, BYTES) == data
     after = net.counters(LINK)
     found = {name: tracer.end() for name, tracer in tracers.items()}
+    origin.check()
     counted = {name: after[name] - before[name] for name in after}
     check_net(json.loads(found["net"]), counted)
     check_flow([json.loads(line) for line in found["flow"].splitlines()])
@@ -150,6 +156,10 @@ def check_record(
     assert (seen["net_transmit"], seen["net_receive"], seen["net_drop"]) == (
         counted["tx_copies"], counted["rx_packets"], counted["rx_too_long"],
     )  # fmt: skip
+    # Frames and lines, by name.
+    assert {e["name"] for e in events if e["name"].startswith("send ")} == {
+        "send popcorn.net", "send popcorn.tty"
+    }  # fmt: skip
     names = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
     bytes_of: collections.Counter[str] = collections.Counter()
     number_of: collections.Counter[str] = collections.Counter()

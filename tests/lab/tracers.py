@@ -3,21 +3,58 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+CACHE = Path("/var/cache/popcorn")
+
+ORIGINS = ("compiled", "cached")
+"""Where programs come from: what is counted must not depend on it. In this order."""
+
+
+def entries() -> list[Path]:
+    """The programs in the cache."""
+    return sorted(CACHE.glob("*.bpf"))
+
+
+def forget() -> None:
+    """No program is in the cache."""
+    if CACHE.exists():
+        shutil.rmtree(CACHE)
+
+
+class Origin:
+    """Makes tracers take their programs from there, and tells whether they did."""
+
+    def __init__(self, name: str) -> None:
+        self._cached = name == "cached"
+        if not self._cached:
+            forget()
+        self._before = entries()
+
+    def environment(self) -> dict[str, str]:
+        """Of tracers: without kernel headers nothing can be compiled."""
+        return {**os.environ, **({"BCC_KERNEL_SOURCE": "/nothing"} if self._cached else {})}
+
+    def check(self) -> None:
+        """New programs are there if they were compiled, and only then."""
+        assert (entries() == self._before) == self._cached
+
 
 class Tracer:
     """A tracer in the background, from its first word to its report."""
 
-    def __init__(self, where: Path, *words: str) -> None:
+    def __init__(self, where: Path, *words: str, origin: Origin | None = None) -> None:
         self.out, self.err = where / f"{words[0]}.out", where / f"{words[0]}.err"
         with self.out.open("w") as out, self.err.open("w") as err:
             self.process = subprocess.Popen(
-                ["popcornctl", "--json", "trace", *words], stdout=out, stderr=err
-            )
+                ["popcornctl", "--json", "trace", *words], stdout=out, stderr=err,
+                env=origin.environment() if origin else None,
+            )  # fmt: skip
 
     def wait_ready(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds

@@ -77,7 +77,7 @@ struct context {
 #define ROOM 1000
 #endif
 
-#define RAW_TRACEPOINT_PROBE(event) static int event(struct context *ctx)
+#define PROBE(event) static int event(struct context *ctx)
 #define bpf_get_smp_processor_id() 3
 
 /* Runs the event that was read if it is that one. */

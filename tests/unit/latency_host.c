@@ -21,7 +21,7 @@ struct context {
 #define BPF_TABLE(kind, key, leaf, name, n) \
 	static struct { leaf *(*lookup_or_try_init)(key *, leaf *); } name
 #define BPF_PERCPU_ARRAY(name, type, n) static struct { type *(*lookup)(int *); } name
-#define RAW_TRACEPOINT_PROBE(event) static int event(struct context *ctx)
+#define PROBE(event) static int event(struct context *ctx)
 
 /* As bcc's helpers.h has it: one more than the logarithm. */
 static u64 bpf_log2l(u64 value)

@@ -10,7 +10,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import boot as cli_trace
 from popcorn.errors import PopcornError
 from popcorn.models import KernelState
 from popcorn_tracing import boot

@@ -12,7 +12,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import doorbell as cli_trace
 from popcorn.errors import PopcornError
 from popcorn.models import Queue
 from popcorn_tracing import doorbell
@@ -104,18 +104,18 @@ def cells(names: tuple[str, ...], *cpus: tuple[int, ...]) -> list[SimpleNamespac
 
 
 def key(**values: int):
-    """Hashable, as bcc's keys are."""
+    """Hashable."""
     return type("Key", (), values)()
 
 
 def program(more: int) -> dict:
-    """bcc's BPF object with maps as dicts; `more` messages on CPU 4 than at first."""
-    found = type("Program", (dict,), {"funcs": {}})()
+    """Loaded programs with maps as dicts; `more` messages on CPU 4 than at first."""
+    found = type("Program", (dict,), {"missed": lambda self: 0})()
     channel, queue = key(src=0, dst=1, queue=0), key(node=0, queue=0)
     found.update(
         sent={channel: cells(doorbell.SENT, (10, 5), (0, 0), (20 + more, 2))},
         taken={queue: cells(doorbell.TAKEN, (5, 1, 9, 3, 40), (0,) * 5, (1, 0, 1, 0, 7 + more))},
-        counters=SimpleNamespace(sum=lambda index: SimpleNamespace(value=(99, more)[index])),
+        counters=SimpleNamespace(sum=lambda index: (99, more)[index]),
     )
     return found
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import ctypes
+import dataclasses
 import json
 import os
 import signal
@@ -17,10 +17,11 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import flow as cli_trace
 from popcorn.errors import NotFoundError
 from popcorn_tracing import flow
 from popcorn_tracing.common import Limits, Machine, UsageError
+from popcorn_tracing.services import Filter
 
 HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
 
@@ -51,7 +52,7 @@ def test_a_record_has_everything(bpf) -> None:
     (record,), counters = bpf([message(src=1, dst=0, queue=2, seq=77, service=1, len=24, **RUNG)])
     assert len(record) == flow.EVENT.size
     assert counters == [1, 1, 0]
-    found = flow.parse(record, 1000, HERE.tsc_khz)
+    found = flow.parse(record, 1000, HERE)
     assert (found.when, found.src, found.dst, found.queue, found.seq) == (0, 1, 0, 2, 77)
     assert (found.service, found.bytes, found.cpu, found.nanos) == (1, 24, 3, 10_000)
 
@@ -61,7 +62,8 @@ def test_a_record_has_everything(bpf) -> None:
     [
         ({}, [1, 2, 3, 4]),
         ({"ONLY_NODE": 2}, [2]),
-        ({"ONLY_SERVICE": 1}, [1, 2, 3]),
+        (Filter(((None, 1),)).defines(), [1, 2, 3]),
+        (Filter(((2, 1), (0, 7))).defines(), [4]),
         ({"LEN_MIN": 100}, [3, 4]),
         ({"LEN_MAX": 100}, [1, 2, 3]),
         ({"LEN_MIN": 100, "LEN_MAX": 100}, [3]),
@@ -75,7 +77,7 @@ def test_filters(bpf, defines: dict[str, int], sequences: list[int]) -> None:
         message(src=1, dst=0, seq=4, service=7, len=101, queued=1, delivered=2),
     ]
     records, counters = bpf(lines, **defines)
-    assert [flow.parse(record, 0, 1).seq for record in records] == sequences
+    assert [flow.parse(record, 0, HERE).seq for record in records] == sequences
     assert counters == [len(sequences), len(sequences), 0]
 
 
@@ -83,7 +85,7 @@ def test_only_slower_ones(bpf) -> None:
     lines = [message(seq=n, queued=1000, delivered=1000 + n) for n in (0, 499, 500, 501, 9000)]
     lines.append(message(seq=8, queued=2000, delivered=1000))
     records, counters = bpf(lines, SLOWER_CYCLES=500)
-    assert [flow.parse(record, 0, 1).seq for record in records] == [501, 9000]
+    assert [flow.parse(record, 0, HERE).seq for record in records] == [501, 9000]
     assert counters == [6, 2, 0]
 
 
@@ -117,7 +119,7 @@ def received(**values: int) -> str:
 def frames_of(bpf, lines: list[str], **defines: int) -> tuple[list[flow.Frame], list[int]]:
     records, counters = bpf(lines, FRAMES=1, **defines)
     assert {len(record) for record in records} <= {flow.FRAME.size}
-    return [flow.parse_frame(record, 1000, HERE.tsc_khz) for record in records], counters
+    return [flow.parse_frame(record, 1000, HERE) for record in records], counters
 
 
 def test_a_frame_has_the_stages_of_its_message(bpf) -> None:
@@ -253,12 +255,12 @@ def test_the_parts_are_the_whole(khz: int) -> None:
     assert 0 <= whole - sum(parts) < len(parts)
 
 
-def record(seq: int, **stamps: int) -> bytes:
+def record(seq: int, service: int = 1, **stamps: int) -> bytes:
     found = RUNG | stamps
-    return struct.pack("=6I5Q2I", 1, 0, 0, seq, 1, 24, *found.values(), 3, 0)
+    return struct.pack("=6I5Q2I", 1, 0, 0, seq, service, 24, *found.values(), 3, 0)
 
 
-SLOW = flow.parse(record(1), -3000, HERE.tsc_khz)
+SLOW = flow.parse(record(1), -3000, HERE)
 
 
 def test_json_is_stable() -> None:
@@ -286,27 +288,29 @@ def test_json_is_stable() -> None:
 
 
 class FakeProgram(dict):
-    """bcc's BPF object whose buffer holds `records`."""
+    """Loaded programs whose buffer holds `records`."""
 
     def __init__(self, records: list[bytes], lost: int = 0) -> None:
         numbers = (len(records) + lost, len(records) + lost, lost)
-        super().__init__(
-            events=SimpleNamespace(open_ring_buffer=lambda call: setattr(self, "call", call)),
-            counters=SimpleNamespace(sum=lambda n: SimpleNamespace(value=numbers[n])),
-        )
+        super().__init__(counters=SimpleNamespace(sum=lambda n: numbers[n]))
         self.records = records
-        self.funcs: dict = {}
         self.interrupt = False
 
-    def ring_buffer_consume(self) -> None:
+    def missed(self) -> int:
+        return 0
+
+    def ring(self, name: str) -> FakeProgram:
+        assert name == "events"
+        return self
+
+    def take(self) -> Iterator[bytes]:
         while self.records:
-            data = self.records.pop(0)
-            self.call(None, ctypes.create_string_buffer(data, len(data)), len(data))
+            yield self.records.pop(0)
             if self.interrupt:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    def ring_buffer_poll(self, milliseconds: int) -> None:
-        self.ring_buffer_consume()
+    def wait(self, seconds: float) -> None:
+        pass
 
 
 def test_messages_are_shown_in_order_until_enough() -> None:
@@ -320,13 +324,31 @@ def test_messages_are_shown_in_order_until_enough() -> None:
     assert reader.summary() == flow.Summary(7, 7, 3, 2)
 
 
+def test_a_service_that_came_later_gets_its_name() -> None:
+    shown: list[flow.Flow] = []
+    asked = []
+
+    def refresh(here: Machine) -> Machine:
+        asked.append(here)
+        return dataclasses.replace(here, services={(0, 7): "hello"})
+
+    records = [record(n, service=service) for n, service in enumerate((1, 7, 8, 7))]
+    reader = flow.Reader(FakeProgram(records), HERE, shown.append, None, refresh=refresh)
+    reader.rest()
+    assert [found.name for found in shown] == ["echo", "hello", "8", "hello"]
+    # Once, however many of them nobody knows.
+    assert asked == [HERE]
+    assert shown[1].to_json()["service"] == "hello"
+
+
 def test_what_show_raises_is_not_forgotten() -> None:
     def show(_: flow.Flow) -> None:
         raise BrokenPipeError
 
     reader = flow.Reader(FakeProgram([record(1), record(2)]), HERE, show, None)
-    with pytest.raises(BrokenPipeError):
-        reader.rest()
+    for _ in range(2):
+        with pytest.raises(BrokenPipeError):
+            reader.rest()
     reader.rest()
 
 
@@ -355,18 +377,18 @@ def test_ctrl_c_while_messages_are_shown(ctrl_c: None) -> None:
 
 def test_what_the_program_gets() -> None:
     options = flow.Options("web", "echo", 10, 20, 250.5, 10_000)
-    assert flow._defines(options, HERE, 1) == {
+    assert flow._defines(options, HERE) == {
         "TSC_KHZ": 2_000_000,
         "PAGES": 4,
         "ONLY_NODE": 1,
-        "ONLY_SERVICE": 1,
+        "ONLY_SERVICE(node, id)": "((id) == 1)",
         "LEN_MIN": 10,
         "LEN_MAX": 20,
         "SLOWER_CYCLES": 501_000,
     }
-    assert flow._defines(flow.Options(), HERE, None) == {"TSC_KHZ": 2_000_000, "PAGES": 1024}
+    assert flow._defines(flow.Options(), HERE) == {"TSC_KHZ": 2_000_000, "PAGES": 1024}
     with pytest.raises(NotFoundError, match="nobody"):
-        flow._defines(flow.Options("nobody"), HERE, None)
+        flow._defines(flow.Options("nobody"), HERE)
 
 
 @pytest.mark.parametrize(

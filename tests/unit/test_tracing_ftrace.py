@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -13,8 +14,8 @@ import tracing_host
 
 from popcorn.errors import PopcornError
 from popcorn_tracing import ftrace, latency
-from popcorn_tracing.common import CannotCompileError, Limits, Machine, UsageError
-from popcorn_tracing.latency import Options, Session, View
+from popcorn_tracing.common import CannotCompileError, Limits, Machine, Session, UsageError
+from popcorn_tracing.latency import Options, View
 
 HERE = Machine(1_000_000, 0, {0: "primary", 1: "web"})
 
@@ -81,6 +82,11 @@ def test_the_four_in_one() -> None:
 def test_filters() -> None:
     assert report(Options(node="web")).nr_delivered == 12
     assert report(Options(service="7")).nr_delivered == 5
+    named = dataclasses.replace(HERE, services={(0, 7): "hello", (1, 1): "hello"})
+    table = ftrace.Table.parse(HIST)
+    found = ftrace.report(table, NOTHING, named, 1.0, Options(service="hello"))
+    assert found.nr_delivered == 5
+    assert [flow.to_json(named)["service"] for flow in found.delivered] == ["hello"]
     with pytest.raises(PopcornError, match="nobody"):
         report(Options(node="nobody"))
 

@@ -13,12 +13,12 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import heatmap as cli_trace
 from popcorn.errors import PopcornError
 from popcorn_tracing import common, heatmap, latency
-from popcorn_tracing.common import Limits, LogHistogram, Machine, UsageError
+from popcorn_tracing.common import Limits, LogHistogram, Machine, Session, UsageError
 from popcorn_tracing.heatmap import Column
-from popcorn_tracing.latency import STAGES, Arrivals, Report, Session, Stage
+from popcorn_tracing.latency import STAGES, Arrivals, Report, Stage
 
 HERE = Machine(2_000_000, 0, {})
 

@@ -19,11 +19,13 @@ from types import SimpleNamespace
 import pytest
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import latency as cli_trace
+from popcorn.cli.trace import options as cli_options
 from popcorn.errors import ModuleMissingError, NotFoundError, PermissionDeniedError, PopcornError
 from popcorn.models import Bucket
 from popcorn_tracing import common, latency
 from popcorn_tracing.common import Limits, LogHistogram, Machine
+from popcorn_tracing.services import Filter
 
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
@@ -171,8 +173,11 @@ def test_filters_hold_for_every_event(bpf) -> None:
     everything = bpf(lines)
     assert (everything["delivered"], everything["queued"]) == ([5, 50], [5, 50])
     assert everything["rung"] == 5
-    some = bpf(lines, ONLY_NODE=1, ONLY_SERVICE=1)
+    some = bpf(lines, ONLY_NODE=1, **Filter(((None, 1),)).defines())
     assert (some["delivered"], some["queued"], some["rung"]) == ([2, 20], [2, 20], 3)
+    # A number is one node's, that of the receiver.
+    some = bpf(lines, **Filter(((0, 0), (2, 1), (1, 0))).defines())
+    assert (some["delivered"], some["queued"], some["rung"]) == ([2, 20], [2, 20], 5)
 
 
 def test_events_without_room_are_counted(bpf) -> None:
@@ -228,7 +233,7 @@ def cpu(count: int, nanoseconds: int) -> SimpleNamespace:
 
 
 class FakeProgram(dict):
-    """bcc's BPF object with maps as dicts."""
+    """Loaded programs with maps as dicts."""
 
     def __init__(self, misses: int) -> None:
         flow = SimpleNamespace(src=1, dst=0, queue=0, service=1)
@@ -238,14 +243,16 @@ class FakeProgram(dict):
             delivered={_key(flow): [cpu(5, 100), cpu(0, 1), cpu(2, 3000)]},
             queued={_key(back): sent},
             doorbells={_key(back): [1, 6]},
-            counters=SimpleNamespace(sum=lambda index: SimpleNamespace(value=(7, 2)[index])),
+            counters=SimpleNamespace(sum=lambda index: (7, 2)[index]),
         )
-        self.funcs = {}
-        self.cleaned = False
+        self.misses = misses
+
+    def missed(self) -> int:
+        return self.misses
 
 
 def _key(item: SimpleNamespace):
-    """Hashable, as bcc's keys are."""
+    """Hashable."""
     return type("Key", (), dict(vars(item)))()
 
 
@@ -339,18 +346,8 @@ def test_views_that_are_not_there(words: tuple) -> None:
     assert caught.value.hint.startswith("known: ")
 
 
-def test_numbers_of_cpus(tmp_path: Path) -> None:
-    (tmp_path / "possible").write_text("0-2,5\n")
-    assert common.cpu_numbers(tmp_path / "possible") == (0, 1, 2, 5)
-
-
-def test_misses_come_from_the_programs(monkeypatch) -> None:
-    program = FakeProgram(0)
-    with Path(os.devnull).open() as file:
-        program.funcs = {b"probe": SimpleNamespace(fd=file.fileno())}
-        text = "prog_type:\t17\nrecursion_misses:\t5\n"
-        monkeypatch.setattr(Path, "read_text", lambda self: text)
-        assert latency.read(program, HERE, 1, numbers=(0, 1, 4)).missed == 5 + 2
+def test_what_the_kernel_missed_is_in_the_report() -> None:
+    assert latency.read(FakeProgram(5), HERE, 1, numbers=(0, 1, 4)).missed == 5 + 2
 
 
 # what can go wrong before
@@ -360,21 +357,17 @@ def test_misses_come_from_the_programs(monkeypatch) -> None:
 def tracefs(tmp_path: Path, monkeypatch):
     """A root user's machine on which everything is as it should be; returns check() for it."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.delenv("BCC_KERNEL_SOURCE", raising=False)
     for event, fields in latency.EVENTS.items():
         path = tmp_path / "tracing/events/popcorn" / event / "format"
         path.parent.mkdir(parents=True)
         lines = ["\tfield:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;"]
         lines += [f"\tfield:u32 {name};\toffset:8;\tsize:4;\tsigned:0;" for name in fields]
         path.write_text("name: x\nformat:\n" + "\n".join(lines) + "\n")
-    (tmp_path / "modules" / os.uname().release / "build").mkdir(parents=True)
 
     def run() -> None:
         common.check(
             latency.EVENTS,
             tracefs=[tmp_path / "tracing"],
-            modules=tmp_path / "modules",
-            kheaders=tmp_path / "kheaders.tar.xz",
             lockdown=tmp_path / "lockdown",
         )
 
@@ -423,45 +416,6 @@ def test_other_tracepoints(tracefs, change: tuple[str, str]) -> None:
         tracefs()
 
 
-def test_no_headers(tracefs, monkeypatch) -> None:
-    shutil.rmtree(tracefs.root / "modules")
-    with pytest.raises(PopcornError, match="headers") as caught:
-        tracefs()
-    assert caught.value.hint == f"apt-get install linux-headers-{os.uname().release}"
-    (tracefs.root / "kheaders.tar.xz").touch()
-    tracefs()
-
-
-def test_no_bcc(monkeypatch) -> None:
-    monkeypatch.setitem(sys.modules, "bcc", None)
-    with (
-        pytest.raises(PopcornError, match="bcc is not available") as caught,
-        common.loaded(latency.SOURCE, {}),
-    ):
-        pass
-    assert "python3-bpfcc" in caught.value.hint
-
-
-def test_bcc_gets_the_defines_and_is_cleaned_up(monkeypatch) -> None:
-    made = []
-
-    def bpf(src_file: str, cflags: list[str]):
-        made.append((src_file, cflags, SimpleNamespace(cleaned=0)))
-        made[-1][2].cleanup = lambda: setattr(made[-1][2], "cleaned", 1)
-        return made[-1][2]
-
-    monkeypatch.setitem(sys.modules, "bcc", SimpleNamespace(BPF=bpf))
-    with (
-        pytest.raises(KeyboardInterrupt),
-        common.loaded(latency.SOURCE, {"TSC_KHZ": 7, "ONLY_NODE": 2}),
-    ):
-        raise KeyboardInterrupt
-    assert made[0][:2] == (str(latency.SOURCE), [
-        "-w", f"-I{ROOT / 'tracing'}", "-DTSC_KHZ=7", "-DONLY_NODE=2",
-    ])  # fmt: skip
-    assert made[0][2].cleaned == 1
-
-
 def test_what_bcc_reads_is_in_the_package() -> None:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
@@ -470,20 +424,8 @@ def test_what_bcc_reads_is_in_the_package() -> None:
         assert any(path.match(pattern) for pattern in patterns), path
 
 
-def test_bcc_fails(monkeypatch) -> None:
-    def bpf(**_: object) -> None:
-        raise Exception("Failed to compile BPF module")
-
-    monkeypatch.setitem(sys.modules, "bcc", SimpleNamespace(BPF=bpf))
-    with (
-        pytest.raises(PopcornError, match=r"latency\.bpf\.c: Failed to compile"),
-        common.loaded(latency.SOURCE, {}),
-    ):
-        pass
-
-
 def fails(error: PopcornError):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     return fail
@@ -505,14 +447,40 @@ def test_what_else_there_is_without_bpf(monkeypatch, where: str) -> None:
 
 def test_names_and_numbers() -> None:
     assert common.node_id("web", HERE) == common.node_id("1", HERE) == 1
-    assert common.service_id("echo") == common.service_id("1") == 1
-    assert common.service_id("77") == 77
     for text in ("nope", "5"):
         with pytest.raises(NotFoundError, match=text):
             common.node_id(text, HERE)
-    for text in ("nope", str(2**32)):
-        with pytest.raises(NotFoundError, match=text):
-            common.service_id(text)
+
+
+def test_services_are_of_a_node_and_a_number() -> None:
+    names = {(0, 7): "hello", (1, 9): "hello", (1, 7): "other"}
+    assert Filter.parse("echo", names) == Filter.parse("1", {}) == Filter(((None, 1),))
+    assert Filter.parse("77", names) == Filter(((None, 77),))
+    hello = Filter.parse("hello", names)
+    assert hello.services == ((0, 7), (1, 9))
+    pairs = [(node, number) for node in range(3) for number in (1, 7, 9)]
+    assert [pair for pair in pairs if hello.passes(*pair)] == [(0, 7), (1, 9)]
+    with pytest.raises(NotFoundError, match=f"there is no service '{2**32}'"):
+        Filter.parse(str(2**32), names)
+    with pytest.raises(NotFoundError, match="there is no service 'nope'") as caught:
+        Filter.parse("nope", names)
+    assert caught.value.hint == "see: popcornctl service list; or give its number"
+    here = dataclasses.replace(HERE, services=names)
+    assert [here.service(*pair) for pair in ((2, 1), (1, 7), (0, 7), (2, 7))] == [
+        "echo", "other", "hello", "7"
+    ]  # fmt: skip
+
+
+def test_names_come_and_are_kept(module) -> None:
+    module.services = [{"node-id": 0, "name": "hello", "version": 1, "id": 7}]
+    before = common.machine(client=module.client)
+    assert before.services == {(0, 7): "hello"}
+    module.services = [{"node-id": 0, "name": "later", "version": 1, "id": 8}]
+    now = common.refreshed(before, module.client)
+    assert now.services == {(0, 7): "hello", (0, 8): "later"}
+    assert (now.names, now.tsc_khz, now.node_id) == (before.names, before.tsc_khz, 0)
+    module.loaded = False
+    assert common.refreshed(now, module.client) == now
 
 
 def test_the_module_tells_the_rate(module) -> None:
@@ -687,7 +655,7 @@ def test_rows_for_people(ctl, monkeypatch, by: str, columns: list, first: list) 
 
 
 def test_the_command_line_knows_the_tracer() -> None:
-    assert (cli_trace.STAGES, cli_trace.BY) == (latency.STAGES, latency.BY)
+    assert (cli_options.STAGES, cli_options.BY) == (latency.STAGES, latency.BY)
 
 
 @pytest.mark.parametrize(

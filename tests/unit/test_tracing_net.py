@@ -13,7 +13,7 @@ import pytest
 import tracing_host
 
 from popcorn.cli import main
-from popcorn.cli import trace as cli_trace
+from popcorn.cli.trace import net as cli_trace
 from popcorn.errors import NotFoundError, PopcornError
 from popcorn_tracing import net
 from popcorn_tracing.common import Limits, LogHistogram, Machine
@@ -169,13 +169,13 @@ def numbers(*values: int) -> SimpleNamespace:
 
 
 def key(**values: int):
-    """Hashable, as bcc's keys are."""
+    """Hashable."""
     return type("Key", (), values)()
 
 
 def program() -> Any:
-    """bcc's BPF object of two CPUs, with maps as dicts."""
-    found = type("Program", (dict,), {"funcs": {}})()
+    """Loaded programs of two CPUs, with maps as dicts."""
+    found = type("Program", (dict,), {"missed": lambda self: 0})()
     sent = {
         "packets": 2, "bytes": 433, "merged": 1, "segments": 5, "sizes": numbers(60, 373)
     }  # fmt: skip
@@ -196,7 +196,7 @@ def program() -> Any:
                 SimpleNamespace(packets=0, bytes=0), SimpleNamespace(packets=7, bytes=700)
             ],
         },
-        counters=SimpleNamespace(sum=lambda index: SimpleNamespace(value=(99, 6)[index])),
+        counters=SimpleNamespace(sum=lambda index: (99, 6)[index]),
     )  # fmt: skip
     return found
 

@@ -8,6 +8,7 @@ import errno
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-import popcorn.cli.trace as cli_trace
+from popcorn.cli.trace import trace
 from popcorn.console import Line
 from popcorn.errors import ModuleMissingError, NotFoundError, PopcornError
 from popcorn.execute import CommandError, LostError
@@ -166,12 +167,12 @@ def invoke(monkeypatch, *words: str):
 
     monkeypatch.setattr("popcorn.cli.execute.passed_on", passed_on)
     monkeypatch.setattr("popcorn.cli.execute.stream", stream)
-    monkeypatch.setattr(cli_trace.sys, "stdout", SimpleNamespace(
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(
         fileno=lambda: "out", flush=lambda: None, write=lambda _: None), raising=False)  # fmt: skip
-    monkeypatch.setattr(cli_trace.sys, "stderr", SimpleNamespace(
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(
         fileno=lambda: "err", flush=lambda: None, write=lambda _: None), raising=False)  # fmt: skip
     with pytest.raises(SystemExit) as ended:
-        cli_trace.trace.main(list(words), "popcornctl trace")
+        trace.main(list(words), "popcornctl trace")
     return ended.value.code, taken["out"].decode(), taken["err"].decode()
 
 
@@ -267,7 +268,7 @@ def test_refusals(words, says, monkeypatch) -> None:
     )  # fmt: skip
     at = words.index("--") if "--" in words else len(words)
     words = (*words[:at], "--kernel", "web", *words[at:])
-    done = CliRunner().invoke(cli_trace.trace, words)
+    done = CliRunner().invoke(trace, words)
     assert isinstance(done.exception, PopcornError)
     assert says in str(done.exception)
     if "needs there" in says:

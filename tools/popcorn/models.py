@@ -9,7 +9,6 @@ output: keys are added, never renamed. Units are in the key where there is a cho
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -468,6 +467,9 @@ class PingResult:
     @property
     def median(self) -> float | None:
         """Middle round trip, microseconds."""
+        # Not above: it imports much, which every other command would wait for.
+        import statistics
+
         return self._micros(statistics.median(self.cycles)) if self.cycles else None
 
     @property
