@@ -114,8 +114,8 @@ def _name(key: bytes) -> str:
 
 def _check_owner(found: os.stat_result) -> None:
     """OSError if anybody else than this user (root, for tracers) may write or has written."""
-    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
-        raise PermissionError("not this user's alone")
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+        raise PermissionError("others may write to it")
 
 
 def _read(directory: int, name: str) -> bytes:

@@ -41,7 +41,9 @@ def measure_in_lab(name: str, *words: str, lab: tuple[str, ...] = ()) -> Callabl
 def measure_trace() -> Figures:
     """The tracers, in time, and the tracepoints, in instructions as well."""
     subprocess.run(["make", "untraced"], cwd=ROOT, check=True)
-    counted = measure_in_lab("trace", "instructions", lab=("--icount", "--cpus", "1"))
+    counted = measure_in_lab(
+        "trace", "instructions", lab=("--icount", "--cpus", "1", "--timeout", "3600")
+    )
     return measure_in_lab("trace", lab=("--timeout", "3600"))() | counted()
 
 

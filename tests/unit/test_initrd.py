@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,17 @@ def test_a_run_script_is_not_mistaken_for_none(ready, tmp_path):
     run = make_initrd("shell", ready.release, run_script=b"echo hello\n", **options)
     assert not image.inspect(plain.data).runs
     assert image.inspect(run.data).runs
+
+
+def test_what_a_killed_writer_left_goes(ready, tmp_path):
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    for name, age in (("left", 7200), ("being-written", 60)):
+        draft = cache / f"{name}.tmp"
+        draft.write_bytes(b"x")
+        os.utime(draft, (time.time() - age,) * 2)
+    find(ready, cache=cache)
+    assert [file.stem for file in cache.glob("*.tmp")] == ["being-written"]
 
 
 def test_the_cache_does_not_grow(ready, tmp_path, monkeypatch):

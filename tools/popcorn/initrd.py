@@ -13,6 +13,7 @@ import os
 import re
 import stat
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,8 @@ AGENT = "sbin/popcorn-agent"
 """Where images of profile shell have what runs commands for `kernel exec`, if it was built."""
 CACHE_KEEP = 16
 """Images that stay in the cache, the ones used last."""
+WRITING_SECONDS = 3600
+"""Nobody takes longer to write a file there."""
 
 
 @dataclass(frozen=True)
@@ -235,5 +238,11 @@ def keep(path: Path, data: bytes, most: int) -> None:
             Path(draft.name).unlink(missing_ok=True)
             raise
     kind = sorted(path.parent.glob(f"*{path.suffix}"), key=lambda file: file.stat().st_mtime)
-    for old in kind[:-most]:
+    for old in (*kind[:-most], *_abandoned(path.parent)):
         old.unlink(missing_ok=True)
+
+
+def _abandoned(directory: Path) -> list[Path]:
+    """Drafts of those who were killed while they wrote."""
+    before = time.time() - WRITING_SECONDS
+    return [file for file in directory.glob("*.tmp") if file.stat().st_mtime < before]
