@@ -18,6 +18,16 @@
 #include <linux/kernel.h>
 #endif
 
+/*
+ * Distributions' kernels have the compiler clear what is on the stack (CONFIG_INIT_STACK_ALL_ZERO, since v5.15). Not
+ * what has this: for what is written in full before it is read, and large on a path that is taken for every message.
+ */
+#if __has_attribute(__uninitialized__)
+#define pcn_uninitialized	__attribute__((__uninitialized__))
+#else
+#define pcn_uninitialized
+#endif
+
 /* class_create() lost its owner with 1aaba11da9aa ("driver core: class: remove module * ...", v6.4). */
 static inline struct class *pcn_class_create(const char *name)
 {

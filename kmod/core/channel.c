@@ -121,6 +121,7 @@ static void pcn_channel_ask_to_grow(struct pcn_channel *channel, u32 slots)
 	queue_work(self->wq, &self->grow);
 }
 
+/* Leaves no byte of @msg to chance that goes into the ring. */
 static int pcn_channel_make(const struct pcn_out *out, u16 service, struct pcn_ring_msg *msg)
 {
 	u32 max = out->body ? PCN_SHM_HEAD_BYTES : PCN_SHM_INLINE_BYTES;
@@ -197,7 +198,7 @@ static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32
 static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32 ring_slots,
 				   const struct pcn_out *out, u32 nr)
 {
-	struct pcn_ring_msg msgs[PCN_CHANNEL_BATCH];
+	struct pcn_ring_msg msgs[PCN_CHANNEL_BATCH] pcn_uninitialized;
 	int ret = pcn_channel_usable(channel);
 	u32 sent = 0, n, got, pos;
 	u64 tsc;

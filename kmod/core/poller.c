@@ -133,13 +133,20 @@ struct pcn_poller_call {
 	bool answered;
 };
 
+/* Not inline: an answer takes room on the stack that is cleared, which messages that are no calls would pay for. */
+static noinline void pcn_poller_refuse(struct pcn_channel *channel, u32 seq)
+{
+	struct pcn_ring_msg refusal = { .head = PCN_SHM_HEAD(0, 0, 0, PCN_SHM_FLAG_REFUSED) };
+
+	pcn_ring_answer(&channel->rx, seq, &refusal);
+}
+
 /* Not inline: it is called from two places, and from one only where tracepoints are left out. */
 static noinline void pcn_poller_deliver(struct pcn_channel *channel, const struct pcn_ring_msg *raw)
 {
 	u8 flags = PCN_SHM_HEAD_FLAGS(raw->head);
 	struct pcn_poller_call call = { .channel = channel };
-	struct pcn_ring_msg refusal = {};
-	struct pcn_msg msg;
+	struct pcn_msg msg pcn_uninitialized;
 
 	msg.src = channel->node->id;
 	msg.queue = channel->queue;
@@ -163,12 +170,10 @@ static noinline void pcn_poller_deliver(struct pcn_channel *channel, const struc
 	}
 	if (!msg.call)
 		return;
-	if (call.answered) {
+	if (call.answered)
 		channel->answered++;
-	} else {
-		refusal.head = PCN_SHM_HEAD(0, 0, 0, PCN_SHM_FLAG_REFUSED);
-		pcn_ring_answer(&channel->rx, msg.seq, &refusal);
-	}
+	else
+		pcn_poller_refuse(channel, msg.seq);
 	/* As if the answer were a message: the caller sleeps on the way back. */
 	if (pcn_ring_take_kick(&channel->tx))
 		pcn_channel_wake_peer(channel, false);
