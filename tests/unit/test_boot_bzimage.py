@@ -173,7 +173,7 @@ def test_read(tmp_path: Path) -> None:
     assert bzimage.read(path).name == str(path)
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", REAL, ids=[path.name for path in REAL])
 def test_real(path: Path) -> None:
     image = bzimage.read(path)
     assert path.name == f"vmlinuz-{image.release}"

@@ -248,7 +248,7 @@ def test_an_image_that_unpacks_itself_is_left_alone(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("path", REAL, ids=lambda path: path.parts[-3])
+@pytest.mark.parametrize("path", REAL, ids=[path.parts[-3] for path in REAL])
 def test_real_kernels_are_unpacked(path: Path) -> None:
     whole = bzimage.read(path)
     found = boot.unpack(whole)
