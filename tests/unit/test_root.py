@@ -202,10 +202,12 @@ def serving(export, directory, monkeypatch):
 
 def state(directory):
     """What the keeper says. It is in this process, and so is the lock."""
-    try:
-        return RootServer(**json.loads(root.state_path(1, directory).read_text()))
-    except (FileNotFoundError, ValueError):
-        return None
+    path = root.state_path(1, directory)
+    while path.exists():
+        # Else it is just being written.
+        with contextlib.suppress(ValueError):
+            return RootServer(**json.loads(path.read_text()))
+    return None
 
 
 def wait(condition):
