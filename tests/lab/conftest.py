@@ -21,6 +21,7 @@ from popcorn.kernels import with_unpacked
 from popcorn.models import Kernel
 from popcorn.plan import Spec
 from popcorn.start import Started, start_kernel
+from tracers import Tracer
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +47,13 @@ def kernel_is_content(kernel_log: reports.Log | None, modules: None) -> Iterator
     if kernel_log:
         found = reports.reports(kernel_log.new())
         assert not found, "the kernel reports:\n" + "\n".join(found)
+
+
+@pytest.fixture(autouse=True)
+def no_tracer_stays() -> Iterator[None]:
+    """One that a failed test leaves would hold the modules, and fail others."""
+    yield
+    Tracer.end_all()
 
 
 @pytest.fixture(scope="session", autouse=True)

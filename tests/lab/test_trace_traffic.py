@@ -35,7 +35,8 @@ LINE, INDEX = 4, 12
 
 #: In the other kernel: what sends bytes of a line back, and nothing that speaks on its own.
 ANSWERS = f"""
-(exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; exec cat) 2>/dev/null &
+rm -f /srv/raw
+(exec <>/dev/ttyPCN{LINE} >&0; stty raw -echo; touch /srv/raw; exec cat) 2>/dev/null &
 echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 """
 
@@ -43,8 +44,9 @@ echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6
 @pytest.fixture
 def other(
     modules: None, shared: Callable[..., Kernel], run_image: Callable[[str], Path], client: Client
-) -> Iterator[str]:
-    """The address of a second kernel that answers, on a link where nothing else is said."""
+) -> Iterator[tuple[str, int]]:
+    """The address of a second kernel that answers, on a link where nothing else is said, and the
+    line to it."""
     modprobe("popcorn_tty")
     assert ctl("link", "add").returncode == 0
     shared("web", initrd=run_image(net.SERVE), memory_mib=384)
@@ -60,7 +62,10 @@ def other(
     net.sh("ip", "neigh", "replace", there, "lladdr", mac, "nud", "permanent", "dev", LINK)
     net.sh("sysctl", "-qw", f"net.ipv6.conf.{LINK}.disable_ipv6=1")
     net.sh("ip", "link", "set", LINK, "mtu", "576")
-    yield there
+    with opened(INDEX) as line:
+        # What is sent before is lost, or echoed by the terminal; and to ask later would be counted.
+        net.wait_until("the line is raw", lambda: "raw" in net.remote(there, "ls /srv"))
+        yield there, line
     assert ctl("link", "del", LINK, "--force").returncode == 0
     modprobe("-r", "popcorn_tty")
     subprocess.run(["modprobe", "-r", "popcorn_net"], check=True)
@@ -82,8 +87,9 @@ def say(there: str) -> None:
 
 @pytest.mark.parametrize("name", ORIGINS)
 def test_every_tracer_counts_frames_and_bytes_exactly(
-    other: str, tmp_path: Path, name: str
+    other: tuple[str, int], tmp_path: Path, name: str
 ) -> None:
+    there, line = other
     origin = Origin(name)
     file = str(tmp_path / "all.json")
     tracers = {
@@ -94,11 +100,10 @@ def test_every_tracer_counts_frames_and_bytes_exactly(
     for tracer in tracers.values():
         tracer.wait_ready()
     before = net.counters(LINK)
-    say(other)
+    say(there)
     data = noise(BYTES)
-    with opened(INDEX) as fd:
-        write_all(fd, data)
-        assert read_exactly(fd, BYTES) == data
+    write_all(line, data)
+    assert read_exactly(line, BYTES) == data
     after = net.counters(LINK)
     found = {name: tracer.end() for name, tracer in tracers.items()}
     origin.check()

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import ClassVar
 
 CACHE = Path("/var/cache/popcorn")
 
@@ -48,6 +49,8 @@ class Origin:
 class Tracer:
     """A tracer in the background, from its first word to its report."""
 
+    running: ClassVar[list[subprocess.Popen[bytes]]] = []
+
     def __init__(self, where: Path, *words: str, origin: Origin | None = None) -> None:
         self.out, self.err = where / f"{words[0]}.out", where / f"{words[0]}.err"
         with self.out.open("w") as out, self.err.open("w") as err:
@@ -55,6 +58,15 @@ class Tracer:
                 ["popcornctl", "--json", "trace", *words], stdout=out, stderr=err,
                 env=origin.environment() if origin else None,
             )  # fmt: skip
+        self.running.append(self.process)
+
+    @classmethod
+    def end_all(cls) -> None:
+        """Those that a test left: they hold the modules."""
+        while cls.running:
+            process = cls.running.pop()
+            process.kill()
+            process.wait()
 
     def wait_ready(self, seconds: float = 120) -> None:
         end = time.monotonic() + seconds
