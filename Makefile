@@ -40,7 +40,8 @@ test: setup ## Check everything against the distribution's own kernel
 	@echo "unit: $$(tail -n 1 build/unit.log)" && cat build/lab/summary
 
 .PHONY: test-matrix
-test-matrix: setup build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
+test-matrix: setup perfetto build/bin/popcornctl ## Run the lab tests on 6.1, 6.12 and 7.2, mixed, BIOS and UEFI, xAPIC and x2APIC
+	$(PYTHON) -m pytest tests/unit/test_perfetto.py
 	$(SUITES) matrix
 
 .PHONY: test-debug
