@@ -16,7 +16,7 @@
 #include <linux/module.h>
 #include <linux/sched/task.h>
 
-#include "popcorn.h"
+#include "popcorn_host.h"
 
 #define HOSTILE_MODES	8	/* of one order */
 #define HOSTILE_PEERS	4	/* that it looks for; there are few */
@@ -157,6 +157,16 @@ struct hostile_ring {
 };
 
 static struct hostile_ring hostile_rings[HOSTILE_PEERS][PCN_SHM_QUEUES];
+
+/* Has the peer look at its channel from here, whatever became of the doorbells that this kernel would ring. */
+static void hostile_ring_doorbell(u32 peer, u32 queue)
+{
+	u64 doorbell = READ_ONCE(hostile_slot(peer)->doorbell[queue]);
+
+	WRITE_ONCE(hostile_slot(peer)->queue[queue].pending[hostile_node], 1);
+	if (doorbell)
+		pcn_ipi_send((u32)doorbell, doorbell >> 32);
+}
 
 static u32 hostile_seq(u32 seq, u32 add)
 {
@@ -462,10 +472,14 @@ static void hostile_forge(struct pcn_shm_slot *slot, u32 seq)
 	smp_store_release(&slot->head, head);
 }
 
-/* The last that are on their way, and more behind them: a receiver comes to them wherever it is. */
+/*
+ * The last that are on their way, and more behind them: a receiver comes to them wherever it is. It is told, as by
+ * now this kernel's own senders may all be waiting for doorbells that were spoilt.
+ */
 static void hostile_do_forge(void)
 {
-	const struct hostile_ring *ring = hostile_ring();
+	u32 peer = hostile_peer(), queue = hostile_queue();
+	const struct hostile_ring *ring = &hostile_rings[peer][queue];
 	u64 done = hostile_done(ring);
 	u32 nr = hostile_under_way(ring, done), seq, i;
 
@@ -474,6 +488,7 @@ static void hostile_do_forge(void)
 
 		hostile_forge(slot, seq);
 	}
+	hostile_ring_doorbell(peer, queue);
 }
 
 /* Messages that never come. */
