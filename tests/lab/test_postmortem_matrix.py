@@ -142,6 +142,7 @@ def answer_of(kernel: Kernel) -> dict[str, bytes]:
         return {name: answer.extractfile(name).read() for name in answer.getnames()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECONDARIES)
 def test_log_of_a_live_kernel_is_its_own_dmesg(client: Client, tmp_path: Path, name: str) -> None:
     release = SECONDARIES[name]
@@ -162,6 +163,7 @@ def test_log_of_a_live_kernel_is_its_own_dmesg(client: Client, tmp_path: Path, n
     assert ctl("kernel", "stop", "web").returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SECONDARIES)
 def test_log_that_went_round(client: Client, tmp_path: Path, name: str) -> None:
     release = SECONDARIES[name]

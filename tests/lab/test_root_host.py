@@ -131,6 +131,7 @@ def test_it_is_there_and_read_only(client: Client, kernel: str) -> None:
         mark.unlink()
 
 
+@pytest.mark.slow
 def test_two_kernels_and_their_ends(client: Client) -> None:
     """Each has a server of its own, which ends with it and with nobody else."""
     begin("a", 2)

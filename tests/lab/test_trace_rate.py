@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from test_trace_tools import Tracer, bpf_programs
 
 import stress
@@ -15,6 +16,7 @@ from stress import BATCH, SOAK, mask
 MESSAGES = 2_000_003 if SOAK else 200_003
 
 
+@pytest.mark.slow
 def test_at_full_speed_every_event_is_accounted_for(modules: None, tmp_path: Path) -> None:
     programs = bpf_programs()
     # It holds no module, but the next fabric's family has another number.

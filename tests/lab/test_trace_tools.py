@@ -25,7 +25,7 @@ from guest import RELEASE, ctl, ctl_json, quiet, release_all
 from popcorn import Client
 from popcorn.plan import Spec
 from popcorn.start import start_kernel
-from tracers import ORIGINS, Origin, Tracer
+from tracers import Origin, Tracer
 
 PINGS = 9_973
 
@@ -62,7 +62,7 @@ def web() -> Iterator[Client]:
         release_all(client)
 
 
-@pytest.fixture(scope="module", params=ORIGINS)
+@pytest.fixture(scope="module", params=["compiled", pytest.param("cached", marks=pytest.mark.slow)])
 def seen(
     web: Client, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, Any]:

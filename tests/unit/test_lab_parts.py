@@ -13,6 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 
 from setup import kernels, modules
+from setup.paths import ROOT
 from setup.shell import SetupError
 
 from labvm import initramfs, suites
@@ -67,6 +68,24 @@ tests = ["test_a.py", "test_*.py"]
     assert boot.options.cpus == 6
     assert boot.options.secondaries == ("6.12",)
     assert boot.options.command == (*suites.PYTEST, "-x", "test_a.py", "test_b.py")
+
+
+def test_the_matrix_runs_what_make_test_leaves_out() -> None:
+    slow = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "tests/lab").glob("test_*.py")
+        if "pytest.mark.slow" in path.read_text()
+    }
+    assert slow
+    boots = suites.read(suites.TABLE.read_text(), ROOT)
+    run = {
+        path
+        for boot in boots
+        if "matrix" in boot.suites and boot.options.kernel == "6.1"
+        for path in boot.files
+        if boot.options.command == (*suites.PYTEST, *boot.files)
+    }
+    assert slow <= run
 
 
 def test_boots_beside_each_other_each_say_what_they_came_to(
