@@ -19,7 +19,7 @@ from popcorn.client import Client
 from popcorn.errors import PopcornError
 from popcorn.models import KernelState, label
 from popcorn_tracing.common import Limits, Machine, Session, asked, machine, tracefs_events
-from popcorn_tracing.record import START_STAGES
+from popcorn_tracing.events import START_STAGES
 
 __all__ = ("Event", "Report", "Stage", "Start", "events", "run", "starts")
 

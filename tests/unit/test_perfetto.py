@@ -15,7 +15,9 @@ from setup import perfetto
 from setup.apt import Apt
 from test_tracing_record import HERE, LINES, line, spool
 
-from popcorn_tracing import record
+from popcorn_tracing import record, timeline
+from popcorn_tracing.common import Machine
+from popcorn_tracing.events import KINDS, Sample, Summary
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +31,11 @@ def records(tmp_path_factory: pytest.TempPathFactory):
     return call
 
 
-def written(path: Path, records: list[bytes], here: record.Machine, **seen: int) -> record.Summary:
+def written(path: Path, records: list[bytes], here: Machine, **seen: int) -> Summary:
     kept = spool(records)
-    summary = record.Summary(path, {**kept.kept, **seen}, {}, kept.kept)
+    summary = Summary(path, {**kept.kept, **seen}, {}, kept.kept)
     out = io.StringIO()
-    record.timeline(out, kept, [record.Sample(4000, {(0, 1, 0): 9})], here, summary)
+    timeline.write(out, kept, [Sample(4000, {(0, 1, 0): 9})], here, summary)
     path.write_text(out.getvalue())
     return summary
 
@@ -52,7 +54,7 @@ THREE = [
 
 @pytest.mark.parametrize("lines", [LINES, THREE], ids=["each kind", "three kernels"])
 def test_perfetto_counts_as_the_file_does(tmp_path: Path, records, lines: list[str]) -> None:
-    here = record.Machine(2_000_000, 0, {0: "primary", 1: "web", 2: "db"})
+    here = Machine(2_000_000, 0, {0: "primary", 1: "web", 2: "db"})
     summary = written(tmp_path / "all.json", records(lines), here)
     with timelines.opened(tmp_path / "all.json") as query:
         count = timelines.check_counts(query, summary.to_json()["events"])
@@ -83,7 +85,7 @@ def test_what_is_missing_is_seen_there(tmp_path: Path, records) -> None:
 
 
 def test_every_kind_has_a_name() -> None:
-    assert {*record.KINDS} <= {*timelines.NAMES, "msg_queued"}
+    assert {*KINDS} <= {*timelines.NAMES, "msg_queued"}
 
 
 # what builds it

@@ -16,15 +16,16 @@ import tracing_host
 from popcorn.cli import main
 from popcorn.cli.trace import record as cli_trace
 from popcorn.errors import PopcornError
-from popcorn_tracing import record
+from popcorn_tracing import record, timeline
 from popcorn_tracing.common import Limits, Machine, UsageError
-from popcorn_tracing.record import Sample, Summary
+from popcorn_tracing.events import EVENT, EVENTS, KINDS, START_STAGES, Event, Sample, Summary
+from popcorn_tracing.net import NO_PEER
 
 HERE = Machine(2_000_000, 0, {0: "primary", 1: "web"})
 
 
 def line(kind: str, **values: int) -> str:
-    return tracing_host.event(record.EVENTS, f"popcorn_{kind}", **values)
+    return tracing_host.event(EVENTS, f"popcorn_{kind}", **values)
 
 
 #: A start, a message each way, a poll and an interrupt; two cycles are a nanosecond.
@@ -51,7 +52,7 @@ def bpf(tmp_path_factory: pytest.TempPathFactory):
         *records, numbers = run(lines, **defines).splitlines()
         counts = [int(number) for number in numbers.split()]
         pairs = zip(counts[::2], counts[1::2], strict=True)
-        return [bytes.fromhex(r) for r in records], dict(zip(record.KINDS, pairs, strict=True))
+        return [bytes.fromhex(r) for r in records], dict(zip(KINDS, pairs, strict=True))
 
     return call
 
@@ -68,7 +69,7 @@ def drawn(records: list[bytes], samples: list[Sample] | None = None, **summary: 
     kept = spool(records)
     end = Summary(Path("x.json"), {**kept.kept, **summary}, {}, kept.kept)
     out = io.StringIO()
-    record.timeline(out, kept, samples or [], HERE, end)
+    timeline.write(out, kept, samples or [], HERE, end)
     found: dict = json.loads(out.getvalue())
     return found
 
@@ -81,13 +82,13 @@ def named(found: dict, name: str) -> list[dict]:
 
 
 def test_every_event_has_all_its_values(bpf) -> None:
-    for kind, fields in zip(record.KINDS, record.EVENTS.values(), strict=True):
+    for kind, fields in zip(KINDS, EVENTS.values(), strict=True):
         values = {name: 7 + n for n, name in enumerate(fields)}
         (data,), counts = bpf([line(kind, **values)])
-        assert len(data) <= record.EVENT.size
-        event = record.Event.parse(data.ljust(record.EVENT.size, b"\0"))
+        assert len(data) <= EVENT.size
+        event = Event.parse(data.ljust(EVENT.size, b"\0"))
         assert (event.kind, event.values, event.cpu) == (kind, values, 3)
-        assert counts == {**dict.fromkeys(record.KINDS, (0, 0)), kind: (1, 0)}
+        assert counts == {**dict.fromkeys(KINDS, (0, 0)), kind: (1, 0)}
 
 
 def test_lost_ones_are_counted(bpf) -> None:
@@ -101,14 +102,12 @@ def test_lost_ones_are_counted(bpf) -> None:
 
 def test_program_and_python_agree() -> None:
     names = tracing_host.enum(record.SOURCE, "event_kind")
-    assert [name.lower() for name in names] == [*record.KINDS, "kinds"]
-    for name, fields in record.EVENTS.items():
+    assert [name.lower() for name in names] == [*KINDS, "kinds"]
+    for name, fields in EVENTS.items():
         assert tracing_host.arguments_of(name) == fields
     header = tracing_host.ROOT / "kmod/include/popcorn_host.h"
     stages = tracing_host.enum(header, "pcn_kernel_stage")
-    assert [name.removeprefix("PCN_KERNEL_STAGE_").lower() for name in stages] == list(
-        record.START_STAGES
-    )
+    assert [name.removeprefix("PCN_KERNEL_STAGE_").lower() for name in stages] == list(START_STAGES)
 
 
 # the timeline
@@ -183,7 +182,7 @@ TRAFFIC = [
          first=1, tsc=2000),
     line("net_receive", ifindex=7, src=1, dst=0, queue=3, len=331, queued=2000, tsc=5000),
     line("net_drop", ifindex=7, node=0, peer=1, queue=3, rx=1, reason=22, len=1009, tsc=6000),
-    line("net_drop", ifindex=7, node=0, peer=record.NO_PEER, queue=2, reason=15, len=60, tsc=7000),
+    line("net_drop", ifindex=7, node=0, peer=NO_PEER, queue=2, reason=15, len=60, tsc=7000),
     line("tty_transmit", src=0, dst=1, line=4, len=100, left=7, tsc=8000),
     line("tty_receive", src=1, dst=0, line=4, len=97, tsc=9000),
 ]  # fmt: skip
@@ -276,7 +275,7 @@ def test_the_file_says_what_is_not_in_it(bpf) -> None:
 
 
 def test_no_more_is_kept_than_the_limit(bpf) -> None:
-    kept = spool(bpf(LINES)[0], 3 * record.EVENT.size)
+    kept = spool(bpf(LINES)[0], 3 * EVENT.size)
     assert len(list(kept)) == 3 == sum(kept.kept.values())
 
 
@@ -392,5 +391,5 @@ def test_the_command_line(ctl) -> None:
 
 def test_documentation() -> None:
     options = [name for option in cli_trace.record.params for name in option.opts]
-    words = [*options, *SUMMARY.to_json(), *SUMMARY.to_json()["events"]["poll"], *record.KINDS]
+    words = [*options, *SUMMARY.to_json(), *SUMMARY.to_json()["events"]["poll"], *KINDS]
     tracing_host.page_has_all("record", [word for word in words if word != "--debug"])

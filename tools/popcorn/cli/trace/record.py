@@ -16,7 +16,7 @@ from popcorn.cli.trace.options import for_so_long, limits_of, without_cache
 from popcorn.cli.trace.report import say
 
 if TYPE_CHECKING:
-    from popcorn_tracing.record import Summary
+    from popcorn_tracing.events import Summary
 
 
 @click.command("record", cls=Tracer)
