@@ -40,19 +40,6 @@ struct pcn_call {
 	struct completion done;
 };
 
-/* Under tx_lock, as everything below that does not say otherwise. */
-static int pcn_channel_usable(const struct pcn_channel *channel)
-{
-	const struct pcn_node *node = channel->node;
-
-	if (!READ_ONCE(node->self->live))
-		return -ENODEV;
-	/* The scan may not have seen yet that the node is another one now. */
-	if (!node->reachable || READ_ONCE(pcn_fabric_node(node->id)->epoch) != node->epoch)
-		return -ENOTCONN;
-	return 0;
-}
-
 /**
  * pcn_channel_wake_peer() - have the other node look at this channel
  * @channel: the channel, whose flag was taken back
@@ -199,7 +186,7 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 				   const struct pcn_out *out, u32 nr)
 {
 	struct pcn_ring_msg msgs[PCN_CHANNEL_BATCH] pcn_uninitialized;
-	int ret = pcn_channel_usable(channel);
+	int ret = pcn_node_usable(channel->node);
 	u32 sent = 0, n, got, pos;
 	u64 tsc;
 
@@ -267,7 +254,7 @@ static void pcn_channel_reap_all(struct pcn_self *self, bool want_room)
 				continue;
 			spin_lock_irqsave(&channel->tx_lock, flags);
 			pcn_channel_reap(channel);
-			if (want_room && channel->units && !pcn_channel_usable(channel) &&
+			if (want_room && channel->units && !pcn_node_usable(channel->node) &&
 			    pcn_channel_want_room(channel))
 				pcn_channel_reap(channel);
 			spin_unlock_irqrestore(&channel->tx_lock, flags);
@@ -283,7 +270,7 @@ static int pcn_channel_try_reserve(struct pcn_channel *channel, u32 nr_units, bo
 
 	rcu_read_lock();
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_channel_usable(channel);
+	ret = pcn_node_usable(channel->node);
 	if (!ret) {
 		if (reap || channel->loans.next - channel->loans.first >= PCN_CHANNEL_LOANS)
 			pcn_channel_reap(channel);
@@ -497,7 +484,7 @@ static int pcn_channel_send_call(struct pcn_channel *channel, u16 service, const
 	int ret;
 
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_channel_usable(channel) ?: pcn_channel_make(out, service, &msg);
+	ret = pcn_node_usable(channel->node) ?: pcn_channel_make(out, service, &msg);
 	if (!ret) {
 		u32 pos = channel->tx.pos;
 		u64 tsc = rdtsc();
@@ -700,7 +687,7 @@ static void pcn_channel_grow_one(struct pcn_channel *channel, u32 slots)
 		return;
 	in_rings = pcn_channel_ring_units(self);
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_channel_usable(channel);
+	ret = pcn_node_usable(channel->node);
 	if (ret || slots <= channel->tx.nr_slots)
 		goto out;
 	/* All grown rings together leave as much of the area as they take. */

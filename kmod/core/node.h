@@ -124,4 +124,22 @@ void pcn_node_scan_soon(struct pcn_self *self);
 void pcn_node_scan_for(struct pcn_node *node);
 void pcn_node_suspect(struct pcn_node *node, u64 rejected);
 
+/**
+ * pcn_node_usable() - may be sent to now
+ * @node: the node; under tx_lock of a channel to it
+ *
+ * Inline, as each send asks.
+ *
+ * Return: 0; -ENODEV if this node has left; -ENOTCONN.
+ */
+static inline int pcn_node_usable(const struct pcn_node *node)
+{
+	if (!READ_ONCE(node->self->live))
+		return -ENODEV;
+	/* The scan may not have seen yet that the node is another one now. */
+	if (!node->reachable || READ_ONCE(pcn_fabric_node(node->id)->epoch) != node->epoch)
+		return -ENOTCONN;
+	return 0;
+}
+
 #endif
