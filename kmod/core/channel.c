@@ -12,10 +12,10 @@
 #include <asm/tsc.h>
 
 #include "channel.h"
-#include "doorbell.h"
 #include "node.h"
 #include "service.h"
 #include "trace.h"
+#include "wake.h"
 
 #define PCN_CHANNEL_BATCH	16	/* slots that are made up at once, on the stack */
 #define PCN_CHANNEL_LOANS	8	/* bodies after which the sender looks which ones are back */
@@ -39,35 +39,6 @@ struct pcn_call {
 	struct pcn_ring_msg answer;
 	struct completion done;
 };
-
-/**
- * pcn_channel_wake_peer() - have the other node look at this channel
- * @channel: the channel, whose flag was taken back
- * @for_room: it waits for room, and not for a message
- *
- * The second of two steps: the channel's own flag told that its receiver does not look at it by itself.
- * Whether the receiver is asleep altogether is the queue's. Takes no lock.
- */
-void pcn_channel_wake_peer(struct pcn_channel *channel, bool for_room)
-{
-	struct pcn_node *node = channel->node;
-	struct pcn_shm_queue *queue = &pcn_fabric_node(node->id)->queue[channel->queue];
-
-	WRITE_ONCE(queue->pending[node->self->id], 1);
-	/* [W] The exchange is a full barrier: the byte before the look at @asleep. Pairs with [Z] in
-	 * pcn_poller_sleep(): either the receiver sees the byte or this side sees that it sleeps.
-	 */
-	if (!xchg(&queue->asleep, 0))
-		return;
-	if (for_room) {
-		channel->room_doorbells++;
-	} else {
-		channel->doorbells++;
-		/* Where the receiver finds it, to tell waiting for a doorbell from its travelling. */
-		WRITE_ONCE(channel->tx.shm->tx.doorbell_tsc, rdtsc());
-	}
-	pcn_doorbell_ring(node, channel->queue);
-}
 
 static void pcn_channel_reap(struct pcn_channel *channel)
 {
@@ -212,7 +183,7 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 			ret = -EAGAIN;
 	}
 	if (sent && pcn_ring_take_kick(&channel->tx))
-		pcn_channel_wake_peer(channel, false);
+		pcn_wake_peer(channel, false);
 	return sent ? sent : ret;
 }
 
@@ -502,7 +473,7 @@ static int pcn_channel_send_call(struct pcn_channel *channel, u16 service, const
 				pcn_ring_hold(&channel->tx, channel->nr_calls, channel->tx.oldest_call);
 			pcn_channel_account(channel, pos, service, out, 1, tsc);
 			if (pcn_ring_take_kick(&channel->tx))
-				pcn_channel_wake_peer(channel, false);
+				pcn_wake_peer(channel, false);
 		} else {
 			channel->full++;
 			ret = pcn_channel_want_room(channel) ? -EINTR : -EAGAIN;
@@ -713,7 +684,7 @@ static void pcn_channel_grow_one(struct pcn_channel *channel, u32 slots)
 	channel->ring_unit = unit;
 	channel->ring_units = units;
 	if (pcn_ring_take_kick(&channel->tx))
-		pcn_channel_wake_peer(channel, false);
+		pcn_wake_peer(channel, false);
 out:
 	channel->grow_to = 0;
 	spin_unlock_irqrestore(&channel->tx_lock, flags);

@@ -78,7 +78,6 @@ void pcn_channel_open(struct pcn_node *node);
 void pcn_channel_close(struct pcn_node *node);
 void pcn_channel_forget(struct pcn_node *node);
 void pcn_channel_look(struct pcn_channel *channel);
-void pcn_channel_wake_peer(struct pcn_channel *channel, bool for_room);
 void pcn_channel_tick(struct pcn_self *self);
 void pcn_channel_grow(struct work_struct *work);
 

@@ -21,6 +21,7 @@
 #include "service.h"
 #include "sysfs.h"
 #include "trace.h"
+#include "wake.h"
 
 #define PCN_NODE_TICK_MS	500U	/* heartbeat, clock, and a look that needs no doorbell */
 /* Without a heartbeat until a node counts as hung: found within 5 s, whenever the last one came. */
@@ -467,7 +468,7 @@ static void pcn_node_tell_peers(struct pcn_self *self)
 
 	for (id = 0; id < pcn_fabric.nr_nodes; id++)
 		if (READ_ONCE(self->node[id].reachable))
-			pcn_channel_wake_peer(&self->node[id].channel[0], false);
+			pcn_wake_peer(&self->node[id].channel[0], false);
 }
 
 /**

@@ -19,6 +19,7 @@
 #include "poller.h"
 #include "service.h"
 #include "trace.h"
+#include "wake.h"
 
 /* Bits of a queue's pending line are handled a word at a time. */
 #define PCN_POLLER_WORDS	(PCN_NODES / sizeof(unsigned long))
@@ -81,7 +82,7 @@ static void pcn_poller_gather(struct pcn_poller *poller)
 		return;
 	/* Between the look at the bytes and that at the channels: what was sent before a byte that we saw
 	 * is seen. And they are taken back before the channels are armed again, else the next one was lost.
-	 * Pairs with [W] in pcn_channel_wake_peer().
+	 * Pairs with [W] in pcn_wake_peer().
 	 */
 	smp_mb();
 	look &= ~BIT(poller->self->id);
@@ -176,7 +177,7 @@ static noinline void pcn_poller_deliver(struct pcn_channel *channel, const struc
 		pcn_poller_refuse(channel, msg.seq);
 	/* As if the answer were a message: the caller sleeps on the way back. */
 	if (pcn_ring_take_kick(&channel->tx))
-		pcn_channel_wake_peer(channel, false);
+		pcn_wake_peer(channel, false);
 }
 
 int pcn_msg_answer(const struct pcn_msg *msg, const void *data, size_t len)
@@ -312,7 +313,7 @@ static int pcn_poller_drain(struct pcn_poller *poller, struct pcn_channel *chann
 	if (unlikely(rx->rejected != rejected))
 		pcn_node_suspect(channel->node, rx->rejected);
 	if (pcn_ring_settle(rx))
-		pcn_channel_wake_peer(channel, true);
+		pcn_wake_peer(channel, true);
 	pcn_poller_earn(poller, now, rdtsc());
 	return rx->pos - before;
 }
@@ -401,7 +402,7 @@ static bool pcn_poller_sleep(struct pcn_poller *poller)
 
 		if (node->reachable) {
 			if (pcn_ring_publish_done(&channel->rx))
-				pcn_channel_wake_peer(channel, true);
+				pcn_wake_peer(channel, true);
 			if (pcn_ring_arm(&channel->rx))
 				continue;
 			/* The flag that was just set is also for answers. */
@@ -417,7 +418,7 @@ static bool pcn_poller_sleep(struct pcn_poller *poller)
 	/* The last spinner does this when it leaves. */
 	if (!atomic_read(&poller->spinners))
 		WRITE_ONCE(queue->asleep, 1);
-	/* [Z] The flag before the look at the bytes. Pairs with [W] in pcn_channel_wake_peer(). */
+	/* [Z] The flag before the look at the bytes. Pairs with [W] in pcn_wake_peer(). */
 	smp_mb();
 	return !pcn_poller_called(poller);
 }

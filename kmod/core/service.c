@@ -16,6 +16,7 @@
 #include "node.h"
 #include "service.h"
 #include "trace.h"
+#include "wake.h"
 
 #define PCN_SERVICE_INDEX_BITS	5
 
@@ -268,7 +269,7 @@ static void pcn_service_tell_peers(struct pcn_self *self)
 
 	for (id = 0; id < PCN_NODES; id++)
 		if (READ_ONCE(self->node[id].reachable))
-			pcn_channel_wake_peer(&self->node[id].channel[0], false);
+			pcn_wake_peer(&self->node[id].channel[0], false);
 }
 
 static int pcn_service_place_self(struct pcn_place *place, struct pcn_self *self)

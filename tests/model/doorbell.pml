@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The wake-up in two steps: the receiver never sleeps on a message. kmod/core/ring.c, channel.c and poller.c.
+ * The wake-up in two steps: the receiver never sleeps on a message. kmod/core/ring.c, wake.c and poller.c.
  *
  * A sender looks whether its channel is armed. If so it takes that back, notes itself as pending with the
  * receiver's queue, and rings if the queue was asleep. The receiver arms what it finds empty, and sleeps when
