@@ -13,6 +13,7 @@
 
 #include "channel.h"
 #include "node.h"
+#include "room.h"
 #include "service.h"
 #include "trace.h"
 #include "wake.h"
@@ -51,22 +52,6 @@ static void pcn_channel_reap(struct pcn_channel *channel)
 	spin_lock_irqsave(&self->area_lock, flags);
 	channel->units -= pcn_area_reap(&self->area, &channel->loans, pcn_ring_free(&channel->tx));
 	spin_unlock_irqrestore(&self->area_lock, flags);
-}
-
-/*
- * Asks to be woken when the receiver is done with three quarters of what it has: one doorbell for many
- * messages, and work for the receiver until more comes. Returns true if there is room by now.
- */
-static bool pcn_channel_want_room(struct pcn_channel *channel)
-{
-	struct pcn_ring *tx = &channel->tx;
-	u32 waiting = tx->pos - tx->done;
-
-	channel->room_wanted = true;
-	if (!waiting || !pcn_ring_want_room(tx, tx->done + waiting - waiting / 4))
-		return false;
-	channel->room_wanted = false;
-	return true;
 }
 
 static void pcn_channel_ask_to_grow(struct pcn_channel *channel, u32 slots)
@@ -123,11 +108,6 @@ static noinline void pcn_channel_trace_full(const struct pcn_channel *channel, u
 	trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
 }
 
-static noinline void pcn_channel_trace_room(const struct pcn_channel *channel)
-{
-	trace_popcorn_channel_room(channel->node->self->id, channel->node->id, channel->queue, rdtsc());
-}
-
 static void pcn_channel_lend(struct pcn_channel *channel, u32 pos, const struct pcn_body *body)
 {
 	if (channel->loans.next - channel->loans.first == channel->loans.nr_loans)
@@ -179,7 +159,7 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 			pcn_channel_trace_full(channel, tsc);
 		pcn_channel_ask_to_grow(channel, ring_slots);
 		/* Asking may find that there is room by now; then there is for one message at least. */
-		if (!pcn_channel_want_room(channel))
+		if (!pcn_room_want(channel))
 			ret = -EAGAIN;
 	}
 	if (sent && pcn_ring_take_kick(&channel->tx))
@@ -226,7 +206,7 @@ static void pcn_channel_reap_all(struct pcn_self *self, bool want_room)
 			spin_lock_irqsave(&channel->tx_lock, flags);
 			pcn_channel_reap(channel);
 			if (want_room && channel->units && !pcn_node_usable(channel->node) &&
-			    pcn_channel_want_room(channel))
+			    pcn_room_want(channel))
 				pcn_channel_reap(channel);
 			spin_unlock_irqrestore(&channel->tx_lock, flags);
 		}
@@ -476,7 +456,7 @@ static int pcn_channel_send_call(struct pcn_channel *channel, u16 service, const
 				pcn_wake_peer(channel, false);
 		} else {
 			channel->full++;
-			ret = pcn_channel_want_room(channel) ? -EINTR : -EAGAIN;
+			ret = pcn_room_want(channel) ? -EINTR : -EAGAIN;
 		}
 	}
 	spin_unlock_irqrestore(&channel->tx_lock, flags);
@@ -563,7 +543,7 @@ int pcn_channel_call(struct pcn_channel *channel, u16 service, const void *data,
 void pcn_channel_look(struct pcn_channel *channel)
 {
 	struct pcn_self *self = channel->node->self;
-	bool room = false, came_back;
+	bool room, came_back;
 	unsigned long flags;
 	u32 had;
 
@@ -571,29 +551,15 @@ void pcn_channel_look(struct pcn_channel *channel)
 	had = channel->units;
 	if (channel->nr_calls)
 		pcn_channel_end_answered_calls(channel);
-	if (channel->room_wanted && (!READ_ONCE(channel->tx.shm->room.wanted) || pcn_ring_room(&channel->tx))) {
-		channel->room_wanted = false;
-		room = true;
-		if (trace_popcorn_channel_room_enabled())
-			pcn_channel_trace_room(channel);
-	}
+	room = channel->room_wanted && pcn_room_came(channel);
 	pcn_channel_reap(channel);
 	came_back = channel->units < had;
 	spin_unlock_irqrestore(&channel->tx_lock, flags);
 
-	if (came_back && READ_ONCE(self->area_short)) {
-		u32 id, queue;
-
-		WRITE_ONCE(self->area_short, false);
-		for (id = 0; id < pcn_fabric.nr_nodes; id++) {
-			for (queue = 0; queue < pcn_fabric.nr_queues; queue++)
-				wake_up(&self->node[id].channel[queue].room);
-			pcn_service_room(&self->node[id]);
-		}
-	} else if (room) {
-		wake_up(&channel->room);
-		pcn_service_room(channel->node);
-	}
+	if (came_back && READ_ONCE(self->area_short))
+		pcn_room_tell_all(self);
+	else if (room)
+		pcn_room_tell(channel);
 }
 
 /**
@@ -690,8 +656,7 @@ out:
 	spin_unlock_irqrestore(&channel->tx_lock, flags);
 	kvfree(loans);
 	/* There is room in a ring that has grown. */
-	wake_up(&channel->room);
-	pcn_service_room(channel->node);
+	pcn_room_tell(channel);
 }
 
 /**
