@@ -11,6 +11,7 @@
 #include <linux/slab.h>
 #include <asm/tsc.h>
 
+#include "body.h"
 #include "channel.h"
 #include "node.h"
 #include "room.h"
@@ -19,7 +20,6 @@
 #include "wake.h"
 
 #define PCN_CHANNEL_BATCH	16	/* slots that are made up at once, on the stack */
-#define PCN_CHANNEL_LOANS	8	/* bodies after which the sender looks which ones are back */
 
 /**
  * struct pcn_call - somebody who waits for an answer
@@ -40,19 +40,6 @@ struct pcn_call {
 	struct pcn_ring_msg answer;
 	struct completion done;
 };
-
-static void pcn_channel_reap(struct pcn_channel *channel)
-{
-	struct pcn_self *self = channel->node->self;
-	unsigned long flags;
-
-	if (channel->loans.first == channel->loans.next)
-		return;
-	pcn_ring_room(&channel->tx); /* reads how far the receiver is */
-	spin_lock_irqsave(&self->area_lock, flags);
-	channel->units -= pcn_area_reap(&self->area, &channel->loans, pcn_ring_free(&channel->tx));
-	spin_unlock_irqrestore(&self->area_lock, flags);
-}
 
 static void pcn_channel_ask_to_grow(struct pcn_channel *channel, u32 slots)
 {
@@ -108,13 +95,6 @@ static noinline void pcn_channel_trace_full(const struct pcn_channel *channel, u
 	trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
 }
 
-static void pcn_channel_lend(struct pcn_channel *channel, u32 pos, const struct pcn_body *body)
-{
-	if (channel->loans.next - channel->loans.first == channel->loans.nr_loans)
-		pcn_channel_reap(channel);
-	pcn_area_lend(&channel->loans, pos, body->unit, body->nr_units);
-}
-
 /* After @nr messages went into the ring. Looks once whether they are traced, and not for each. */
 static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32 pos, u16 service,
 						const struct pcn_out *out, u32 nr, u64 tsc)
@@ -125,7 +105,7 @@ static __always_inline void pcn_channel_account(struct pcn_channel *channel, u32
 	for (i = 0; i < nr; i++) {
 		bytes += pcn_channel_bytes(&out[i]);
 		if (out[i].body)
-			pcn_channel_lend(channel, pos + i, out[i].body);
+			pcn_body_lend(channel, pos + i, out[i].body);
 	}
 	channel->sent += nr;
 	channel->sent_bytes += bytes;
@@ -191,106 +171,6 @@ int pcn_channel_send(struct pcn_channel *channel, u16 service, u32 ring_slots, c
 	return ret;
 }
 
-/* What comes back on one channel may be what a sender on another one waits for. No lock held. */
-static void pcn_channel_reap_all(struct pcn_self *self, bool want_room)
-{
-	u32 id, queue;
-
-	for (id = 0; id < pcn_fabric.nr_nodes; id++) {
-		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
-			struct pcn_channel *channel = &self->node[id].channel[queue];
-			unsigned long flags;
-
-			if (!READ_ONCE(self->node[id].reachable) || !READ_ONCE(channel->units))
-				continue;
-			spin_lock_irqsave(&channel->tx_lock, flags);
-			pcn_channel_reap(channel);
-			if (want_room && channel->units && !pcn_node_usable(channel->node) &&
-			    pcn_room_want(channel))
-				pcn_channel_reap(channel);
-			spin_unlock_irqrestore(&channel->tx_lock, flags);
-		}
-	}
-}
-
-static int pcn_channel_try_reserve(struct pcn_channel *channel, u32 nr_units, bool reap, u32 *unit)
-{
-	struct pcn_self *self = channel->node->self;
-	unsigned long flags;
-	int ret;
-
-	rcu_read_lock();
-	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_node_usable(channel->node);
-	if (!ret) {
-		if (reap || channel->loans.next - channel->loans.first >= PCN_CHANNEL_LOANS)
-			pcn_channel_reap(channel);
-		spin_lock(&self->area_lock);
-		ret = pcn_area_get(&self->area, nr_units, channel->units, unit);
-		spin_unlock(&self->area_lock);
-		if (!ret)
-			channel->units += nr_units;
-	}
-	spin_unlock_irqrestore(&channel->tx_lock, flags);
-	rcu_read_unlock();
-	return ret;
-}
-
-/**
- * pcn_channel_reserve() - get room for a body
- * @channel: that it will go through
- * @len: bytes
- * @body: filled
- *
- * Return: as pcn_service_reserve().
- */
-int pcn_channel_reserve(struct pcn_channel *channel, u32 len, struct pcn_body *body)
-{
-	struct pcn_self *self = channel->node->self;
-	u32 nr_units = DIV_ROUND_UP(len, PCN_SHM_UNIT_BYTES), unit;
-	int ret;
-
-	if (!len || len > PCN_SHM_BODY_BYTES)
-		return -EMSGSIZE;
-	ret = pcn_channel_try_reserve(channel, nr_units, false, &unit);
-	if (ret == -EAGAIN) {
-		pcn_channel_reap_all(self, false);
-		ret = pcn_channel_try_reserve(channel, nr_units, true, &unit);
-	}
-	if (ret == -EAGAIN) {
-		/* Whoever has some of it wakes us; what came back while we asked is seen by the last try. */
-		WRITE_ONCE(self->area_short, true);
-		pcn_channel_reap_all(self, true);
-		ret = pcn_channel_try_reserve(channel, nr_units, true, &unit);
-	}
-	if (ret)
-		return ret;
-	body->data = pcn_fabric_area(self->id) + (size_t)unit * PCN_SHM_UNIT_BYTES;
-	body->len = len;
-	body->channel = channel;
-	body->unit = unit;
-	body->nr_units = nr_units;
-	return 0;
-}
-
-/**
- * pcn_channel_release() - give a body back that was not sent
- * @body: from pcn_channel_reserve()
- */
-void pcn_channel_release(const struct pcn_body *body)
-{
-	struct pcn_channel *channel = body->channel;
-	struct pcn_self *self = channel->node->self;
-	unsigned long flags;
-
-	spin_lock_irqsave(&channel->tx_lock, flags);
-	spin_lock(&self->area_lock);
-	pcn_area_put(&self->area, body->unit, body->nr_units);
-	spin_unlock(&self->area_lock);
-	channel->units -= body->nr_units;
-	spin_unlock_irqrestore(&channel->tx_lock, flags);
-}
-
 /**
  * pcn_channel_send_bytes() - queue one message, in a slot or with a body, as its length asks for
  * @channel: where to
@@ -314,7 +194,7 @@ int pcn_channel_send_bytes(struct pcn_channel *channel, u16 service, u32 ring_sl
 		ret = pcn_channel_send(channel, service, ring_slots, &out, 1);
 		return ret < 0 ? ret : 0;
 	}
-	ret = pcn_channel_reserve(channel, len, &body);
+	ret = pcn_body_reserve(channel, len, &body);
 	if (ret)
 		return ret;
 	memcpy(body.data, data, len);
@@ -322,7 +202,7 @@ int pcn_channel_send_bytes(struct pcn_channel *channel, u16 service, u32 ring_sl
 	out.body = &body;
 	ret = pcn_channel_send(channel, service, ring_slots, &out, 1);
 	if (ret < 0)
-		pcn_channel_release(&body);
+		pcn_body_release(&body);
 	return ret < 0 ? ret : 0;
 }
 
@@ -552,7 +432,7 @@ void pcn_channel_look(struct pcn_channel *channel)
 	if (channel->nr_calls)
 		pcn_channel_end_answered_calls(channel);
 	room = channel->room_wanted && pcn_room_came(channel);
-	pcn_channel_reap(channel);
+	pcn_body_reap(channel);
 	came_back = channel->units < had;
 	spin_unlock_irqrestore(&channel->tx_lock, flags);
 

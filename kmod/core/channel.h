@@ -89,7 +89,5 @@ int pcn_channel_send_wait(struct pcn_channel *channel, u16 service, u32 ring_slo
 			  size_t len, unsigned int timeout_ms);
 int pcn_channel_call(struct pcn_channel *channel, u16 service, const void *data, size_t len, void *answer,
 		     unsigned int timeout_ms);
-int pcn_channel_reserve(struct pcn_channel *channel, u32 len, struct pcn_body *body);
-void pcn_channel_release(const struct pcn_body *body);
 
 #endif

@@ -11,6 +11,7 @@
 #include <linux/rcupdate.h>
 #include <linux/string.h>
 
+#include "body.h"
 #include "channel.h"
 #include "nl.h"
 #include "node.h"
@@ -542,7 +543,7 @@ int pcn_service_reserve(struct pcn_service *service, u32 dst, u32 queue, u32 len
 	rcu_read_lock();
 	ret = pcn_service_find_channel(service, dst, queue, &channel, &id);
 	if (!ret)
-		ret = pcn_channel_reserve(channel, len, body);
+		ret = pcn_body_reserve(channel, len, body);
 	rcu_read_unlock();
 	return ret;
 }
@@ -550,7 +551,7 @@ EXPORT_SYMBOL_GPL(pcn_service_reserve);
 
 void pcn_service_release(struct pcn_service *service, const struct pcn_body *body)
 {
-	pcn_channel_release(body);
+	pcn_body_release(body);
 }
 EXPORT_SYMBOL_GPL(pcn_service_release);
 
