@@ -13,6 +13,7 @@
 
 #include "body.h"
 #include "channel.h"
+#include "grow.h"
 #include "node.h"
 #include "room.h"
 #include "service.h"
@@ -40,16 +41,6 @@ struct pcn_call {
 	struct pcn_ring_msg answer;
 	struct completion done;
 };
-
-static void pcn_channel_ask_to_grow(struct pcn_channel *channel, u32 slots)
-{
-	struct pcn_self *self = channel->node->self;
-
-	if (slots <= channel->tx.nr_slots || channel->grow_to >= slots)
-		return;
-	channel->grow_to = slots;
-	queue_work(self->wq, &self->grow);
-}
 
 /* Leaves no byte of @msg to chance that goes into the ring. */
 static int pcn_channel_make(const struct pcn_out *out, u16 service, struct pcn_ring_msg *msg)
@@ -137,7 +128,7 @@ static int pcn_channel_send_locked(struct pcn_channel *channel, u16 service, u32
 		channel->full++;
 		if (trace_popcorn_channel_full_enabled())
 			pcn_channel_trace_full(channel, tsc);
-		pcn_channel_ask_to_grow(channel, ring_slots);
+		pcn_grow_ask(channel, ring_slots);
 		/* Asking may find that there is room by now; then there is for one message at least. */
 		if (!pcn_room_want(channel))
 			ret = -EAGAIN;
@@ -463,101 +454,6 @@ void pcn_channel_tick(struct pcn_self *self)
 		}
 }
 
-static struct pcn_area_loan *pcn_channel_new_loans(u32 nr)
-{
-	return kvmalloc_array(nr, sizeof(struct pcn_area_loan), GFP_KERNEL);
-}
-
-/* Under tx_lock. Returns the old circle, to be freed. */
-static struct pcn_area_loan *pcn_channel_swap_loans(struct pcn_area_loans *loans, struct pcn_area_loan *more,
-						    u32 nr)
-{
-	struct pcn_area_loan *old = loans->loan;
-	u32 i;
-
-	for (i = loans->first; i != loans->next; i++)
-		more[i & (nr - 1)] = old[i & (loans->nr_loans - 1)];
-	loans->loan = more;
-	loans->nr_loans = nr;
-	return old;
-}
-
-static u32 pcn_channel_ring_units(const struct pcn_self *self)
-{
-	u32 id, queue, units = 0;
-
-	for (id = 0; id < pcn_fabric.nr_nodes; id++)
-		for (queue = 0; queue < pcn_fabric.nr_queues; queue++)
-			units += self->node[id].channel[queue].ring_units;
-	return units;
-}
-
-static void pcn_channel_grow_one(struct pcn_channel *channel, u32 slots)
-{
-	u32 units = slots * PCN_SHM_SLOT_BYTES / PCN_SHM_UNIT_BYTES, unit, move_pos, in_rings;
-	struct pcn_self *self = channel->node->self;
-	struct pcn_area_loan *loans = pcn_channel_new_loans(slots);
-	unsigned long flags;
-	int ret;
-
-	if (!loans)
-		return;
-	in_rings = pcn_channel_ring_units(self);
-	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_node_usable(channel->node);
-	if (ret || slots <= channel->tx.nr_slots)
-		goto out;
-	/* All grown rings together leave as much of the area as they take. */
-	spin_lock(&self->area_lock);
-	ret = pcn_area_get(&self->area, units, in_rings, &unit);
-	spin_unlock(&self->area_lock);
-	if (ret)
-		goto out;
-	move_pos = channel->tx.pos;
-	if (!pcn_ring_move(&channel->tx, unit * PCN_SHM_UNIT_BYTES, slots, rdtsc())) {
-		spin_lock(&self->area_lock);
-		pcn_area_put(&self->area, unit, units);
-		spin_unlock(&self->area_lock);
-		/* The next send that finds it full asks again. */
-		goto out;
-	}
-	loans = pcn_channel_swap_loans(&channel->loans, loans, slots);
-	if (channel->ring_units) {
-		/* Where it was before is free once the receiver has left it. */
-		pcn_area_lend(&channel->loans, move_pos, channel->ring_unit, channel->ring_units);
-		channel->units += channel->ring_units;
-	}
-	channel->ring_unit = unit;
-	channel->ring_units = units;
-	if (pcn_ring_take_kick(&channel->tx))
-		pcn_wake_peer(channel, false);
-out:
-	channel->grow_to = 0;
-	spin_unlock_irqrestore(&channel->tx_lock, flags);
-	kvfree(loans);
-	/* There is room in a ring that has grown. */
-	pcn_room_tell(channel);
-}
-
-/**
- * pcn_channel_grow() - move the rings that turned out too small to a larger place
- * @work: of a struct pcn_self
- */
-void pcn_channel_grow(struct work_struct *work)
-{
-	struct pcn_self *self = container_of(work, struct pcn_self, grow);
-	u32 id, queue;
-
-	for (id = 0; id < pcn_fabric.nr_nodes; id++)
-		for (queue = 0; queue < pcn_fabric.nr_queues; queue++) {
-			struct pcn_channel *channel = &self->node[id].channel[queue];
-			u32 slots = READ_ONCE(channel->grow_to);
-
-			if (slots)
-				pcn_channel_grow_one(channel, slots);
-		}
-}
-
 /**
  * pcn_channel_open() - begin a new incarnation of all channels to and from a node
  * @node: the node, unreachable, with its new epoch
@@ -654,7 +550,8 @@ static int pcn_channel_setup_node(struct pcn_self *self, u32 id)
 		spin_lock_init(&channel->tx_lock);
 		INIT_LIST_HEAD(&channel->calls);
 		init_waitqueue_head(&channel->room);
-		channel->loans.loan = pcn_channel_new_loans(pcn_fabric.ring_slots);
+		channel->loans.loan = kvmalloc_array(pcn_fabric.ring_slots, sizeof(*channel->loans.loan),
+						     GFP_KERNEL);
 		if (!channel->loans.loan)
 			return -ENOMEM;
 		channel->loans.nr_loans = pcn_fabric.ring_slots;

@@ -79,7 +79,6 @@ void pcn_channel_close(struct pcn_node *node);
 void pcn_channel_forget(struct pcn_node *node);
 void pcn_channel_look(struct pcn_channel *channel);
 void pcn_channel_tick(struct pcn_self *self);
-void pcn_channel_grow(struct work_struct *work);
 
 int pcn_channel_send(struct pcn_channel *channel, u16 service, u32 ring_slots, const struct pcn_out *out,
 		     u32 nr);

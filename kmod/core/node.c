@@ -13,6 +13,7 @@
 
 #include "channel.h"
 #include "doorbell.h"
+#include "grow.h"
 #include "host.h"
 #include "nl.h"
 #include "nmi.h"
@@ -721,7 +722,7 @@ void pcn_node_setup(struct pcn_self *self)
 
 	INIT_WORK(&self->scan, pcn_node_scan);
 	INIT_DELAYED_WORK(&self->tick, pcn_node_tick);
-	INIT_WORK(&self->grow, pcn_channel_grow);
+	INIT_WORK(&self->grow, pcn_grow_all);
 	for (id = 0; id < PCN_NODES; id++) {
 		self->node[id].self = self;
 		self->node[id].id = id;
