@@ -80,12 +80,6 @@ void pcn_channel_forget(struct pcn_node *node);
 void pcn_channel_look(struct pcn_channel *channel);
 void pcn_channel_tick(struct pcn_self *self);
 
-int pcn_channel_send(struct pcn_channel *channel, u16 service, u32 ring_slots, const struct pcn_out *out,
-		     u32 nr);
-int pcn_channel_send_bytes(struct pcn_channel *channel, u16 service, u32 ring_slots, const void *data,
-			   size_t len);
-int pcn_channel_send_wait(struct pcn_channel *channel, u16 service, u32 ring_slots, const void *data,
-			  size_t len, unsigned int timeout_ms);
 int pcn_channel_call(struct pcn_channel *channel, u16 service, const void *data, size_t len, void *answer,
 		     unsigned int timeout_ms);
 

@@ -118,7 +118,7 @@ static void pcn_poller_trace_delivered(const struct pcn_poller *poller, const st
 				    PCN_SHM_HEAD_LEN(msg->head) + body_len, msg->tsc, doorbell, irq, poll, now);
 }
 
-/* Not inline, as pcn_channel_trace_queued(). */
+/* Not inline, as pcn_send_trace_queued(). */
 static noinline void pcn_poller_trace_poll(const struct pcn_poller *poller, int work, int budget)
 {
 	trace_popcorn_poll(poller->self->id, poller->queue, work, budget, poller->poll_tsc, rdtsc());

@@ -31,7 +31,7 @@ bool pcn_room_want(struct pcn_channel *channel)
 	return true;
 }
 
-/* Not inline, as all that is for tracing only; see channel.c. */
+/* Not inline, as all that is for tracing only; see send.c. */
 static noinline void pcn_room_trace_came(const struct pcn_channel *channel)
 {
 	trace_popcorn_channel_room(channel->node->self->id, channel->node->id, channel->queue, rdtsc());

@@ -15,6 +15,7 @@
 #include "channel.h"
 #include "nl.h"
 #include "node.h"
+#include "send.h"
 #include "service.h"
 #include "trace.h"
 #include "wake.h"
@@ -497,7 +498,7 @@ int pcn_service_send(struct pcn_service *service, u32 dst, const void *data, siz
 	rcu_read_lock();
 	ret = pcn_service_find_channel(service, dst, 0, &channel, &id);
 	if (!ret)
-		ret = pcn_channel_send_bytes(channel, id, READ_ONCE(service->ring_slots), data, len);
+		ret = pcn_send_bytes(channel, id, READ_ONCE(service->ring_slots), data, len);
 	rcu_read_unlock();
 	return ret;
 }
@@ -513,7 +514,7 @@ int pcn_service_send_wait(struct pcn_service *service, u32 dst, u32 queue, const
 	ret = pcn_service_hold_channel(service, dst, queue, &channel, &id);
 	if (ret)
 		return ret;
-	ret = pcn_channel_send_wait(channel, id, READ_ONCE(service->ring_slots), data, len, timeout_ms);
+	ret = pcn_send_wait(channel, id, READ_ONCE(service->ring_slots), data, len, timeout_ms);
 	atomic_dec(&service->self->sleepers);
 	return ret;
 }
@@ -528,7 +529,7 @@ int pcn_service_send_batch(struct pcn_service *service, u32 dst, u32 queue, cons
 	rcu_read_lock();
 	ret = pcn_service_find_channel(service, dst, queue, &channel, &id);
 	if (!ret)
-		ret = pcn_channel_send(channel, id, READ_ONCE(service->ring_slots), out, nr);
+		ret = pcn_send_batch(channel, id, READ_ONCE(service->ring_slots), out, nr);
 	rcu_read_unlock();
 	return ret;
 }

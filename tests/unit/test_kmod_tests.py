@@ -41,7 +41,7 @@ def test_no_message_reads_the_clock_for_nobody() -> None:
     clock = r"\b(trace_popcorn_(?:msg|doorbell|poll|channel|net|tty)\w*)\(.*rdtsc"
     tracer = r"\bpcn_\w+_(?:trace_\w+|traced)\("
     tracers = set()
-    for path in (ROOT / "kmod").rglob("*.c"):
+    for path in (ROOT / "kmod").rglob("*.[ch]"):
         function = ""
         for before, line in itertools.pairwise(path.read_text().splitlines()):
             if re.match(r"\w.*\(", line):
