@@ -80,7 +80,5 @@ void pcn_channel_forget(struct pcn_node *node);
 void pcn_channel_look(struct pcn_channel *channel);
 void pcn_channel_tick(struct pcn_self *self);
 
-int pcn_channel_call(struct pcn_channel *channel, u16 service, const void *data, size_t len, void *answer,
-		     unsigned int timeout_ms);
 
 #endif

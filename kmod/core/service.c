@@ -12,7 +12,7 @@
 #include <linux/string.h>
 
 #include "body.h"
-#include "channel.h"
+#include "call.h"
 #include "nl.h"
 #include "node.h"
 #include "send.h"
@@ -566,7 +566,7 @@ int pcn_service_call(struct pcn_service *service, u32 dst, u32 queue, const void
 	ret = pcn_service_hold_channel(service, dst, queue, &channel, &id);
 	if (ret)
 		return ret;
-	ret = pcn_channel_call(channel, id, data, len, answer, timeout_ms);
+	ret = pcn_call_wait(channel, id, data, len, answer, timeout_ms);
 	atomic_dec(&service->self->sleepers);
 	return ret;
 }

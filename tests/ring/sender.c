@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The sender, as kmod/core/channel.c is one.
+ * The sender, as kmod/core/send.c and call.c are one.
  */
 #include <sched.h>
 
