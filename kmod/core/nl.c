@@ -16,6 +16,7 @@
 #include "nl_gen.h"
 #include "nl_kernel.h"
 #include "node.h"
+#include "ping.h"
 #include "stats.h"
 
 #define PCN_NL_TEXTS		64
@@ -316,7 +317,7 @@ static u32 pcn_nl_u32_or(const struct nlattr *attr, u32 otherwise)
 	return attr ? nla_get_u32(attr) : otherwise;
 }
 
-static int pcn_nl_ping_ask(struct genl_info *info, struct pcn_echo_ask *ask)
+static int pcn_nl_ping_ask(struct genl_info *info, struct pcn_ping_ask *ask)
 {
 	struct nlattr **attrs = info->attrs;
 
@@ -324,7 +325,7 @@ static int pcn_nl_ping_ask(struct genl_info *info, struct pcn_echo_ask *ask)
 		pcn_nl_refuse(info->extack, NULL, "which node? attribute node-id is missing");
 		return -EINVAL;
 	}
-	*ask = (struct pcn_echo_ask) {
+	*ask = (struct pcn_ping_ask) {
 		.dst = nla_get_u32(attrs[POPCORN_A_PING_NODE_ID]),
 		.count = pcn_nl_u32_or(attrs[POPCORN_A_PING_COUNT], 1),
 		.size = pcn_nl_u32_or(attrs[POPCORN_A_PING_SIZE], 16),
@@ -355,7 +356,7 @@ static int pcn_nl_ping_ask(struct genl_info *info, struct pcn_echo_ask *ask)
 	return 0;
 }
 
-static int pcn_nl_ping_failed(struct genl_info *info, const struct pcn_echo_ask *ask, int ret)
+static int pcn_nl_ping_failed(struct genl_info *info, const struct pcn_ping_ask *ask, int ret)
 {
 	struct nlattr *attr = info->attrs[POPCORN_A_PING_NODE_ID];
 
@@ -381,8 +382,8 @@ static int pcn_nl_ping_failed(struct genl_info *info, const struct pcn_echo_ask 
 	return ret;
 }
 
-static int pcn_nl_ping_reply(struct genl_info *info, const struct pcn_echo_ask *ask,
-			     const struct pcn_echo_result *result)
+static int pcn_nl_ping_reply(struct genl_info *info, const struct pcn_ping_ask *ask,
+			     const struct pcn_ping_result *result)
 {
 	struct sk_buff *reply;
 	void *head;
@@ -411,8 +412,8 @@ static int pcn_nl_ping_reply(struct genl_info *info, const struct pcn_echo_ask *
 
 int pcn_nl_ping_doit(struct sk_buff *skb, struct genl_info *info)
 {
-	struct pcn_echo_result result;
-	struct pcn_echo_ask ask;
+	struct pcn_ping_result result;
+	struct pcn_ping_ask ask;
 	int ret = pcn_nl_ping_ask(info, &ask);
 
 	if (ret)
@@ -420,7 +421,7 @@ int pcn_nl_ping_doit(struct sk_buff *skb, struct genl_info *info)
 	result.rtt = kvmalloc_array(ask.count, sizeof(*result.rtt), GFP_KERNEL);
 	if (!result.rtt)
 		return -ENOMEM;
-	ret = pcn_echo_ping(&ask, &result);
+	ret = pcn_ping_run(&ask, &result);
 	ret = ret ? pcn_nl_ping_failed(info, &ask, ret) : pcn_nl_ping_reply(info, &ask, &result);
 	kvfree(result.rtt);
 	return ret;
