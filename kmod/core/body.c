@@ -6,8 +6,10 @@
 #include <linux/rcupdate.h>
 
 #include "body.h"
+#include "channel.h"
 #include "node.h"
 #include "room.h"
+#include "self.h"
 
 #define PCN_BODY_LOANS	8	/* bodies after which the sender looks which ones are back */
 
@@ -42,7 +44,7 @@ static void pcn_body_reap_all(struct pcn_self *self, bool want_room)
 				continue;
 			spin_lock_irqsave(&channel->tx_lock, flags);
 			pcn_body_reap(channel);
-			if (want_room && channel->units && !pcn_node_usable(channel->node) &&
+			if (want_room && channel->units && !pcn_self_reaches(channel->node) &&
 			    pcn_room_want(channel))
 				pcn_body_reap(channel);
 			spin_unlock_irqrestore(&channel->tx_lock, flags);
@@ -58,7 +60,7 @@ static int pcn_body_try_reserve(struct pcn_channel *channel, u32 nr_units, bool 
 
 	rcu_read_lock();
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_node_usable(channel->node);
+	ret = pcn_self_reaches(channel->node);
 	if (!ret) {
 		if (reap || channel->loans.next - channel->loans.first >= PCN_BODY_LOANS)
 			pcn_body_reap(channel);

@@ -9,8 +9,10 @@
 #include <asm/tsc.h>
 
 #include "call.h"
+#include "channel.h"
 #include "node.h"
 #include "room.h"
+#include "self.h"
 #include "send.h"
 #include "wake.h"
 
@@ -84,7 +86,7 @@ static int pcn_call_send(struct pcn_channel *channel, u16 service, const struct 
 	int ret;
 
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_node_usable(channel->node) ?: pcn_send_make(out, service, &msg);
+	ret = pcn_self_reaches(channel->node) ?: pcn_send_make(out, service, &msg);
 	if (!ret) {
 		u32 pos = channel->tx.pos;
 		u64 tsc = rdtsc();

@@ -12,6 +12,7 @@
 #include "channel.h"
 #include "node.h"
 #include "room.h"
+#include "self.h"
 
 /**
  * pcn_channel_look() - the other node may have made room or answered a call

@@ -8,7 +8,7 @@
 
 #include "popcorn_host.h"
 #include "control.h"
-#include "node.h"
+#include "self.h"
 
 enum pcn_control_request {
 	PCN_CONTROL_STOP = 1,

@@ -22,6 +22,7 @@
 #include "fabric.h"
 #include "node.h"
 #include "poller.h"
+#include "self.h"
 #include "trace.h"
 
 /**

@@ -12,8 +12,8 @@
 
 #include "popcorn_host.h"
 #include "fabric.h"
-#include "node.h"
 #include "ring.h"
+#include "self.h"
 
 struct pcn_fabric pcn_fabric;
 
@@ -285,7 +285,7 @@ static int pcn_fabric_join_own(struct pcn_shm_header *header, phys_addr_t start,
 	if (ret)
 		return ret;
 	pcn_fabric_publish_clock();
-	return pcn_node_join_as_primary();
+	return pcn_self_join_as_primary();
 }
 
 /**
@@ -347,7 +347,7 @@ int pcn_fabric_destroy(void)
 
 	if (!pcn_fabric.header)
 		return -ENODEV;
-	ret = pcn_node_leave_as_primary();
+	ret = pcn_self_leave_as_primary();
 	if (ret)
 		return ret;
 	WRITE_ONCE(pcn_fabric.header->magic, 0);

@@ -6,9 +6,11 @@
 #include <linux/workqueue.h>
 #include <asm/tsc.h>
 
+#include "channel.h"
 #include "grow.h"
 #include "node.h"
 #include "room.h"
+#include "self.h"
 #include "wake.h"
 
 /**
@@ -62,7 +64,7 @@ static void pcn_grow_one(struct pcn_channel *channel, u32 slots)
 		return;
 	in_rings = pcn_grow_ring_units(self);
 	spin_lock_irqsave(&channel->tx_lock, flags);
-	ret = pcn_node_usable(channel->node);
+	ret = pcn_self_reaches(channel->node);
 	if (ret || slots <= channel->tx.nr_slots)
 		goto out;
 	/* All grown rings together leave as much of the area as they take. */

@@ -15,7 +15,7 @@
 #include <linux/smp.h>
 
 #include "guard.h"
-#include "node.h"
+#include "self.h"
 
 static void __noreturn pcn_guard_park(void)
 {
@@ -35,7 +35,7 @@ static int pcn_guard_reboot(struct notifier_block *nb, unsigned long code, void 
 	pr_emerg("this kernel ends here; the machine goes on\n");
 	/* The other CPUs would go on running user space. */
 	smp_call_function(pcn_guard_park_other, NULL, 0);
-	pcn_node_tell_end(POPCORN_NODE_STATE_STOPPED,
+	pcn_self_tell_end(POPCORN_NODE_STATE_STOPPED,
 			  /* Without ACPI the kernel turns a power off into a halt. */
 			  code == SYS_RESTART ? "restart" : "halt or power off");
 	pcn_guard_park();
@@ -44,7 +44,7 @@ static int pcn_guard_reboot(struct notifier_block *nb, unsigned long code, void 
 
 static int pcn_guard_panic(struct notifier_block *nb, unsigned long code, void *text)
 {
-	pcn_node_tell_end(POPCORN_NODE_STATE_CRASHED, text ? text : "panic");
+	pcn_self_tell_end(POPCORN_NODE_STATE_CRASHED, text ? text : "panic");
 	return NOTIFY_DONE;
 }
 
@@ -53,7 +53,7 @@ static int pcn_guard_panic(struct notifier_block *nb, unsigned long code, void *
  */
 static int pcn_guard_emergency(struct kprobe *kp, struct pt_regs *regs)
 {
-	pcn_node_tell_end(POPCORN_NODE_STATE_STOPPED, "emergency restart");
+	pcn_self_tell_end(POPCORN_NODE_STATE_STOPPED, "emergency restart");
 	pcn_guard_park();
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include "fabric.h"
 #include "loopback.h"
 #include "node.h"
+#include "self.h"
 
 static struct pcn_self *pcn_loopbacks[PCN_NODES];
 
@@ -27,7 +28,7 @@ static int pcn_loopback_add(u32 id)
 	ret = pcn_node_prepare(id, name, NULL, 0, &epoch);
 	if (ret)
 		goto err_prepare;
-	ret = pcn_node_join(self, id);
+	ret = pcn_self_join(self, id);
 	if (ret)
 		goto err_join;
 	ret = pcn_echo_add_at(id);
@@ -37,7 +38,7 @@ static int pcn_loopback_add(u32 id)
 	return 0;
 
 err_echo:
-	pcn_node_leave(self);
+	pcn_self_leave(self);
 err_join:
 	pcn_node_retire(id);
 err_prepare:
@@ -58,7 +59,7 @@ void pcn_loopback_stop(void)
 		if (!self)
 			continue;
 		pcn_echo_remove_at(id);
-		pcn_node_leave(self);
+		pcn_self_leave(self);
 		pcn_node_retire(id);
 		pcn_loopbacks[id] = NULL;
 		kvfree(self);

@@ -15,6 +15,7 @@
 #include "loopback.h"
 #include "nl.h"
 #include "node.h"
+#include "self.h"
 #include "sysfs.h"
 
 static unsigned long fabric;
@@ -43,7 +44,7 @@ static int __init pcn_join(void)
 	ret = pcn_guard_start();
 	if (ret)
 		goto err_guard;
-	ret = pcn_node_join(&pcn_main, node);
+	ret = pcn_self_join(&pcn_main, node);
 	if (ret)
 		goto err_join;
 	pcn_guard_keep();

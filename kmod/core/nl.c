@@ -9,6 +9,7 @@
 #include <net/genetlink.h>
 #include <asm/tsc.h>
 
+#include "channel.h"
 #include "doorbell.h"
 #include "echo.h"
 #include "host.h"
@@ -17,6 +18,7 @@
 #include "nl_kernel.h"
 #include "node.h"
 #include "ping.h"
+#include "self.h"
 #include "stats.h"
 
 #define PCN_NL_TEXTS		64

@@ -5,6 +5,7 @@
 #include <net/genetlink.h>
 
 #include "popcorn_host.h"
+#include "channel.h"
 #include "nl.h"
 #include "nl_gen.h"
 #include "nl_kernel.h"

@@ -8,6 +8,7 @@
 #include "nl_gen.h"
 #include "nl_kernel.h"
 #include "node.h"
+#include "self.h"
 #include "service.h"
 
 static int pcn_nl_put_service(struct sk_buff *skb, u32 node, const struct pcn_shm_service *entry)

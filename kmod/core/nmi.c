@@ -16,7 +16,7 @@
 
 #include "fabric.h"
 #include "nmi.h"
-#include "node.h"
+#include "self.h"
 
 static DEFINE_PER_CPU(u32, pcn_nmi_seen);
 

@@ -14,9 +14,11 @@
 #include <net/busy_poll.h>
 #include <asm/tsc.h>
 
+#include "channel.h"
 #include "doorbell.h"
 #include "node.h"
 #include "poller.h"
+#include "self.h"
 #include "service.h"
 #include "trace.h"
 #include "wake.h"

@@ -5,8 +5,9 @@
 #include <linux/wait.h>
 #include <asm/tsc.h>
 
-#include "node.h"
+#include "channel.h"
 #include "room.h"
+#include "self.h"
 #include "service.h"
 #include "trace.h"
 

@@ -9,9 +9,11 @@
 #include <asm/tsc.h>
 
 #include "body.h"
+#include "channel.h"
 #include "grow.h"
 #include "node.h"
 #include "room.h"
+#include "self.h"
 #include "send.h"
 #include "trace.h"
 #include "wake.h"
@@ -51,7 +53,7 @@ static int pcn_send_locked(struct pcn_channel *channel, u16 service, u32 ring_sl
 			   const struct pcn_out *out, u32 nr)
 {
 	struct pcn_ring_msg msgs[PCN_SEND_BATCH] pcn_uninitialized;
-	int ret = pcn_node_usable(channel->node);
+	int ret = pcn_self_reaches(channel->node);
 	u32 sent = 0, n, got, pos;
 	u64 tsc;
 

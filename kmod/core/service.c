@@ -13,8 +13,10 @@
 
 #include "body.h"
 #include "call.h"
+#include "channel.h"
 #include "nl.h"
 #include "node.h"
+#include "self.h"
 #include "send.h"
 #include "service.h"
 #include "trace.h"

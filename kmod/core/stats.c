@@ -8,8 +8,10 @@
 #include <linux/rcupdate.h>
 #include <asm/tsc.h>
 
+#include "channel.h"
 #include "doorbell.h"
 #include "node.h"
+#include "self.h"
 #include "stats.h"
 
 static u64 pcn_stats_ns(u64 cycles)

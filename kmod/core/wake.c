@@ -5,8 +5,10 @@
  */
 #include <asm/tsc.h>
 
+#include "channel.h"
 #include "doorbell.h"
 #include "node.h"
+#include "self.h"
 #include "wake.h"
 
 /**

@@ -222,7 +222,7 @@ int pcn_cpu_lease(struct pcn_cpus *cpus, const u32 *cpu, u32 nr, u32 owner,
 			goto err_take;
 		cpus->nr++;
 	}
-	pcn_node_own_cpus_changed();
+	pcn_self_cpus_changed();
 	goto out;
 
 err_take:
@@ -257,7 +257,7 @@ int pcn_cpu_release(struct pcn_cpus *cpus, u32 *stuck)
 		}
 	}
 	cpus->nr = 0;
-	pcn_node_own_cpus_changed();
+	pcn_self_cpus_changed();
 	mutex_unlock(&pcn_cpu_mutex);
 	return ret;
 }

@@ -181,7 +181,7 @@ int pcn_fabric_destroy(void);
 /* node.c */
 int pcn_node_prepare(u32 id, const char *name, const u32 *apic_ids, unsigned int nr, u32 *epoch);
 void pcn_node_retire(u32 id);
-void pcn_node_own_cpus_changed(void);
+void pcn_self_cpus_changed(void);
 
 /* control.c */
 int pcn_control_ask_stop(u32 id);
