@@ -13,13 +13,13 @@ import errno
 import os
 import struct
 
-__all__ = ("attach", "create_map", "load", "lookup", "next_key", "verifier_log")
+__all__ = ("attach", "create_map", "load", "lookup", "next_key", "update", "verifier_log")
 
 NR_BPF = 321 if struct.calcsize("P") == 8 else 357
 """x86_64, and i386."""
 
 # enum bpf_cmd in include/uapi/linux/bpf.h.
-MAP_CREATE, MAP_LOOKUP_ELEM, MAP_GET_NEXT_KEY, PROG_LOAD = 0, 1, 4, 5
+MAP_CREATE, MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_GET_NEXT_KEY, PROG_LOAD = 0, 1, 2, 4, 5
 RAW_TRACEPOINT_OPEN = 17
 
 #: enum bpf_prog_type.
@@ -91,6 +91,16 @@ def lookup(fd: int, key: bytes, value_bytes: int) -> bytes:
         _MAP_ELEM.pack(fd, ctypes.addressof(asked), ctypes.addressof(found), 0),
     )
     return found.raw
+
+
+def update(fd: int, key: bytes, value: bytes) -> None:
+    """Set the value of a key."""
+    named = ctypes.create_string_buffer(key, len(key))
+    given = ctypes.create_string_buffer(value, len(value))
+    _bpf(
+        MAP_UPDATE_ELEM,
+        _MAP_ELEM.pack(fd, ctypes.addressof(named), ctypes.addressof(given), 0),
+    )
 
 
 def _load(name: str, code: bytes, log: ctypes.Array[ctypes.c_char] | None) -> int:

@@ -3,9 +3,9 @@
  * Every message that is delivered, with the stamps of its stages, one by one; with FRAMES, every frame that a link
  * receives or drops.
  *
- * Built by bcc, with -DTSC_KHZ=n and -DPAGES=n (of the buffer, a power of two), and perhaps
+ * Built by bcc, with -DPAGES=n (of the buffer, a power of two), and perhaps
  * -DFRAMES=1, -DONLY_NODE=id, -DONLY_LINK=node (a node has one link), ONLY_SERVICE(node, id), a condition, -DLEN_MIN=bytes,
- * -DLEN_MAX=bytes and -DSLOWER_CYCLES=n. No kernel header, and raw tracepoints: see latency.bpf.c.
+ * -DLEN_MAX=bytes and -DSLOWER=1 (than slower_cycles). No kernel header, and raw tracepoints: see latency.bpf.c.
  */
 #include "probe.bpf.h"
 
@@ -43,6 +43,10 @@ BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 /* The message that this CPU delivered last. */
 BPF_PERCPU_ARRAY(last, struct event, 1);
 #endif
+#ifdef SLOWER
+/* Not shown if it takes so many cycles or less; set before the first event. */
+BPF_ARRAY(slower_cycles, u64, 1);
+#endif
 
 static __always_inline void count(int which)
 {
@@ -50,6 +54,18 @@ static __always_inline void count(int which)
 
 	if (counter)
 		(*counter)++;
+}
+
+static __always_inline bool is_slow(u64 begin, u64 end)
+{
+#ifdef SLOWER
+	int zero = 0;
+	u64 *cycles = slower_cycles.lookup(&zero);
+
+	return cycles && end >= begin && end - begin > *cycles;
+#else
+	return true;
+#endif
 }
 
 static __always_inline bool passes(const struct event *event)
@@ -118,11 +134,8 @@ PROBE(popcorn_msg_delivered)
 	if (!wanted(&event))
 		return 0;
 	count(DELIVERED);
-#ifdef SLOWER_CYCLES
-	if (event.delivered < event.queued || event.delivered - event.queued <= SLOWER_CYCLES)
-		return 0;
-#endif
-	show(&event);
+	if (is_slow(event.queued, event.delivered))
+		show(&event);
 #endif
 	return 0;
 }
@@ -145,10 +158,8 @@ PROBE(popcorn_net_receive)
 	if (!wanted(&event))
 		return 0;
 	count(DELIVERED);
-#ifdef SLOWER_CYCLES
-	if (event.stack < event.queued || event.stack - event.queued <= SLOWER_CYCLES)
+	if (!is_slow(event.queued, event.stack))
 		return 0;
-#endif
 	message = last.lookup(&zero);
 	if (message && message->queued == event.queued && message->src == event.src &&
 	    message->dst == event.dst && message->queue == event.queue) {
@@ -187,7 +198,7 @@ PROBE(popcorn_net_drop)
 		return 0;
 	count(DROPPED);
 	/* It took no time, so none is slow. */
-#ifndef SLOWER_CYCLES
+#ifndef SLOWER
 	show(&event);
 #endif
 	return 0;

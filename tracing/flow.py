@@ -329,23 +329,26 @@ class Reader(RingReader):
         return Summary(delivered, slow, self.shown, lost, missed, dropped)
 
 
+def _values(options: Options, here: Machine) -> dict[str, int]:
+    if options.slower_us is None:
+        return {}
+    return {"slower_cycles": int(options.slower_us * here.tsc_khz // 1000)}
+
+
 def _defines(options: Options, here: Machine) -> dict[str, int | str]:
-    cycles = None
-    if options.slower_us is not None:
-        cycles = int(options.slower_us * here.tsc_khz // 1000)
     node = None if options.node is None else node_id(options.node, here)
     given: dict[str, int | str | None] = {
         "ONLY_NODE": node,
         "LEN_MIN": options.size_min,
         "LEN_MAX": options.size_max,
-        "SLOWER_CYCLES": cycles,
+        "SLOWER": None if options.slower_us is None else 1,
         "FRAMES": 1 if options.of_frames else None,
         "ONLY_LINK": None if options.link is None else link_node(options.link),
     }
     some = {name: value for name, value in given.items() if value is not None}
     if options.service is not None:
         some |= Filter.parse(options.service, here.services).defines()
-    return {"TSC_KHZ": here.tsc_khz, "PAGES": ring_pages(options.buffer_bytes), **some}
+    return {"PAGES": ring_pages(options.buffer_bytes), **some}
 
 
 def run(
@@ -367,8 +370,8 @@ def run(
     events = FRAME_EVENTS if options.of_frames else EVENTS
     check(events)
     here = machine()
-    defines = _defines(options, here)
-    with loaded(SOURCE, defines, events, cached=options.cache) as program:
+    defines, values = _defines(options, here), _values(options, here)
+    with loaded(SOURCE, defines, events, values, cached=options.cache) as program:
         reader = Reader(program, here, show, limits.messages, options.of_frames)
         what = "frames" if options.of_frames else "messages"
         ready(begun(f"tracing {what}", limits))

@@ -2,8 +2,7 @@
 /*
  * One-way latency of messages, stage by stage, and counts of what was sent and rung.
  *
- * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the
- * service of a node. No kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those of
+ * Built by bcc, perhaps with -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the service of a node. No kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those of
  * the tracepoints' prototypes, which have the order of their fields (docs/tracepoints.md).
  *
  * Raw tracepoints, and not perf ones (TRACEPOINT_PROBE): the kernel skips a perf one, and counts it
@@ -67,6 +66,9 @@ BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 /* A struct arrivals to begin with, which is too large for the stack. Never written. */
 BPF_PERCPU_ARRAY(blank, struct arrivals, 1);
 
+/* The rate of the time stamp counter, set before the first event: a kernel may measure it anew at each boot. */
+BPF_ARRAY(tsc_khz, u64, 1);
+
 static __always_inline void count(int which)
 {
 	u64 *counter = counters.lookup(&which);
@@ -93,7 +95,7 @@ static __always_inline bool wanted(const struct flow *flow)
 	return wanted_node(flow->src, flow->dst);
 }
 
-static __always_inline void record(struct stage *stage, u64 begin, u64 end)
+static __always_inline void record(struct stage *stage, u64 begin, u64 end, u64 khz)
 {
 	/* A stage that the message did not go through. */
 	if (!begin || !end)
@@ -102,7 +104,7 @@ static __always_inline void record(struct stage *stage, u64 begin, u64 end)
 		stage->backwards++;
 		return;
 	}
-	numbers_add(&stage->times, tsc_to_ns(end - begin, TSC_KHZ));
+	numbers_add(&stage->times, tsc_to_ns(end - begin, khz));
 }
 
 PROBE(popcorn_msg_delivered)
@@ -117,11 +119,13 @@ PROBE(popcorn_msg_delivered)
 	u64 stamp_poll = ctx->args[9], stamp_delivered = ctx->args[10];
 	struct arrivals *arrivals, *empty;
 	int zero = 0;
+	u64 *khz;
 
 	if (!wanted(&flow))
 		return 0;
+	khz = tsc_khz.lookup(&zero);
 	empty = blank.lookup(&zero);
-	if (!empty)
+	if (!khz || !empty)
 		return 0;
 	arrivals = delivered.lookup_or_try_init(&flow, empty);
 	if (!arrivals) {
@@ -130,11 +134,11 @@ PROBE(popcorn_msg_delivered)
 	}
 	arrivals->messages++;
 	arrivals->bytes += (u32)ctx->args[5];
-	record(&arrivals->stages[QUEUED_DOORBELL], stamp_queued, stamp_doorbell);
-	record(&arrivals->stages[DOORBELL_INTERRUPT], stamp_doorbell, stamp_irq);
-	record(&arrivals->stages[INTERRUPT_POLL], stamp_irq, stamp_poll);
-	record(&arrivals->stages[POLL_DELIVERED], stamp_poll, stamp_delivered);
-	record(&arrivals->stages[QUEUED_DELIVERED], stamp_queued, stamp_delivered);
+	record(&arrivals->stages[QUEUED_DOORBELL], stamp_queued, stamp_doorbell, *khz);
+	record(&arrivals->stages[DOORBELL_INTERRUPT], stamp_doorbell, stamp_irq, *khz);
+	record(&arrivals->stages[INTERRUPT_POLL], stamp_irq, stamp_poll, *khz);
+	record(&arrivals->stages[POLL_DELIVERED], stamp_poll, stamp_delivered, *khz);
+	record(&arrivals->stages[QUEUED_DELIVERED], stamp_queued, stamp_delivered, *khz);
 	count(DELIVERED);
 	return 0;
 }

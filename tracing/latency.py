@@ -386,14 +386,17 @@ def opened(options: Options) -> Iterator[Session[Report]]:
     with _or_fabric():
         check(EVENTS)
     here = machine(options.tsc_khz)
-    defines: dict[str, int | str] = {"TSC_KHZ": here.tsc_khz}
+    defines: dict[str, int | str] = {}
+    values = {"tsc_khz": here.tsc_khz}
     if options.service is not None:
         defines |= Filter.parse(options.service, here.services).defines()
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
     with contextlib.ExitStack() as stack:
         with _or_fabric():
-            program = stack.enter_context(loaded(SOURCE, defines, EVENTS, cached=options.cache))
+            program = stack.enter_context(
+                loaded(SOURCE, defines, EVENTS, values, cached=options.cache)
+            )
         begin = time.monotonic()
         yield Session(
             "tracing the latency of messages",

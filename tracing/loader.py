@@ -48,11 +48,15 @@ def loaded(
     source: Path,
     defines: Mapping[str, int | str],
     events: Iterable[str],
+    values: Mapping[str, int] | None = None,
     *,
     cached: bool = True,
     cache: Cache | None = None,
 ) -> Iterator[Programs]:
     """A BPF program on `events`: loaded and attached, gone after the block.
+
+    What differs from start to start is better in `values`, as with
+    :func:`popcorn_tracing.programs.loaded`, than in `defines`, which are compiled in.
 
     It is compiled if it is not in the cache, if the kernel does not take what is there, or if it
     shall not be `cached`. CannotCompileError says what is in the way.
@@ -60,32 +64,34 @@ def loaded(
     entries = (cache or Cache()) if cached else None
     about = key(source, defines, events) if entries else {}
     with contextlib.ExitStack() as stack:
-        found = _kept(entries, about, stack) if entries else None
+        found = _kept(entries, about, values or {}, stack) if entries else None
         if found is None:
             compiled = compiler.built(source, defines)
-            found = stack.enter_context(_accepted(source, compiled))
+            found = stack.enter_context(_accepted(source, compiled, values or {}))
             if entries:
                 entries.put(about, compiled)
         yield found
 
 
-def _kept(entries: Cache, about: Mapping[str, Any], stack: contextlib.ExitStack) -> Programs | None:
+def _kept(
+    entries: Cache, about: Mapping[str, Any], values: Mapping[str, int], stack: contextlib.ExitStack
+) -> Programs | None:
     """What the cache has, loaded; None if it has nothing that the kernel takes."""
     compiled = entries.get(about)
     if compiled is None:
         return None
     try:
-        return stack.enter_context(programs.loaded(compiled))
+        return stack.enter_context(programs.loaded(compiled, values))
     except OSError:
         entries.drop(about)
         return None
 
 
 @contextlib.contextmanager
-def _accepted(source: Path, compiled: Compiled) -> Iterator[Programs]:
+def _accepted(source: Path, compiled: Compiled, values: Mapping[str, int]) -> Iterator[Programs]:
     with contextlib.ExitStack() as stack:
         try:
-            found = stack.enter_context(programs.loaded(compiled))
+            found = stack.enter_context(programs.loaded(compiled, values))
         except OSError as error:
             log = getattr(error, "log", "").strip().splitlines()
             raise CannotCompileError(

@@ -3,7 +3,7 @@
  * Packets of links: how many and how long, how long they took from the sender's link to the receiver's stack, and
  * which were dropped for what.
  *
- * Built by bcc, with -DTSC_KHZ=n and perhaps -DONLY_NODE=id, -DONLY_LINK=node (a node has one link). No kernel
+ * Built by bcc, perhaps with -DONLY_NODE=id, -DONLY_LINK=node (a node has one link). No kernel
  * header, and raw tracepoints: see latency.bpf.c.
  */
 #include "numbers.bpf.h"
@@ -59,6 +59,8 @@ BPF_PERCPU_ARRAY(counters, u64, COUNTERS);
 /* To begin with, as they are too large for the stack. Never written. */
 BPF_PERCPU_ARRAY(none_sent, struct sent, 1);
 BPF_PERCPU_ARRAY(none_received, struct received, 1);
+/* The rate of the time stamp counter, set before the first event: a kernel may measure it anew at each boot. */
+BPF_ARRAY(tsc_khz, u64, 1);
 
 static __always_inline void count(int which)
 {
@@ -122,14 +124,15 @@ PROBE(popcorn_net_receive)
 		.dst = ctx->args[2],
 		.queue = ctx->args[3],
 	};
-	u64 len = (u32)ctx->args[4], queued = ctx->args[5], now = ctx->args[6];
+	u64 len = (u32)ctx->args[4], queued = ctx->args[5], now = ctx->args[6], *khz;
 	struct received *found, *none;
 	int zero = 0;
 
 	if (!wanted(flow.dst, flow.src))
 		return 0;
+	khz = tsc_khz.lookup(&zero);
 	none = none_received.lookup(&zero);
-	if (!none)
+	if (!khz || !none)
 		return 0;
 	found = received.lookup_or_try_init(&flow, none);
 	if (!found) {
@@ -142,7 +145,7 @@ PROBE(popcorn_net_receive)
 		found->backwards++;
 		return 0;
 	}
-	numbers_add(&found->times, tsc_to_ns(now - queued, TSC_KHZ));
+	numbers_add(&found->times, tsc_to_ns(now - queued, *khz));
 	return 0;
 }
 

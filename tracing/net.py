@@ -341,12 +341,13 @@ def run(
     """
     check(EVENTS)
     here = machine()
-    defines = {"TSC_KHZ": here.tsc_khz}
+    defines = {}
+    values = {"tsc_khz": here.tsc_khz}
     if options.node is not None:
         defines["ONLY_NODE"] = node_id(options.node, here)
     if options.link is not None:
         defines["ONLY_LINK"] = link_node(options.link)
-    with loaded(SOURCE, defines, EVENTS, cached=options.cache) as program:
+    with loaded(SOURCE, defines, EVENTS, values, cached=options.cache) as program:
         begin = time.monotonic()
         session = Session(
             "tracing links",

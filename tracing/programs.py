@@ -238,8 +238,10 @@ def _loaded(probe: Probe, maps: Mapping[str, int]) -> int:
 
 
 @contextlib.contextmanager
-def loaded(compiled: Compiled) -> Iterator[Programs]:
+def loaded(compiled: Compiled, values: Mapping[str, int]) -> Iterator[Programs]:
     """The programs loaded and attached, and gone after the block; OSError if the kernel refuses.
+
+    `values` are for arrays of one number, by name, which have them before the first event.
 
     Nothing of them is anywhere but in file descriptors of this process: when it ends, however it
     does, the kernel takes them away.
@@ -251,6 +253,8 @@ def loaded(compiled: Compiled) -> Iterator[Programs]:
             return fd
 
         maps = {item.name: kept(_made(item)) for item in compiled.maps}
+        for name, value in values.items():
+            bpf.update(maps[name], struct.pack("=I", 0), struct.pack("=Q", value))
         nr_cpus = len(cpu_numbers())
         tables = {
             item.name: Table(maps[item.name], item, nr_cpus)

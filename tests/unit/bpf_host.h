@@ -56,6 +56,8 @@ struct context {
 		type *(*lookup)(int *);							\
 	} name = { name##_lookup }
 
+#define BPF_ARRAY BPF_PERCPU_ARRAY
+
 /* A buffer of ROOM records, written to standard output in hexadecimal. */
 #define BPF_RINGBUF_OUTPUT(name, pages)							\
 	static int name##_output(void *data, u64 size, u64 flags)			\

@@ -8,6 +8,9 @@ int main(void)
 	struct context context;
 	char name[64];
 
+#ifdef SLOWER
+	slower_cycles_map[0] = SLOWER_CYCLES;
+#endif
 	while (next_event(name, &context)) {
 		TRACEPOINT(popcorn_msg_delivered);
 #ifdef FRAMES

@@ -21,6 +21,7 @@ struct context {
 #define BPF_TABLE(kind, key, leaf, name, n) \
 	static struct { leaf *(*lookup_or_try_init)(key *, leaf *); } name
 #define BPF_PERCPU_ARRAY(name, type, n) static struct { type *(*lookup)(int *); } name
+#define BPF_ARRAY BPF_PERCPU_ARRAY
 #define PROBE(event) static int event(struct context *ctx)
 
 /* As bcc's helpers.h has it: one more than the logarithm. */
@@ -54,6 +55,13 @@ static u64 *find_rung(struct pair *pair, u64 *first)
 static u64 *find_count(int *index)
 {
 	return &counts[*index];
+}
+
+static u64 *find_khz(int *index)
+{
+	static u64 khz = TSC_KHZ;
+
+	return &khz;
 }
 
 static struct arrivals *find_blank(int *index)
@@ -93,6 +101,7 @@ int main(void)
 	doorbells.lookup_or_try_init = find_rung;
 	counters.lookup = find_count;
 	blank.lookup = find_blank;
+	tsc_khz.lookup = find_khz;
 	while (scanf(" %c", &what) == 1) {
 		for (int i = 0; i < 12; i++)
 			if (scanf("%lu", &event.args[i]) != 1)

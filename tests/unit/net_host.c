@@ -29,6 +29,7 @@ int main(void)
 	struct context context;
 	char name[64];
 
+	tsc_khz_map[0] = TSC_KHZ;
 	while (next_event(name, &context)) {
 		TRACEPOINT(popcorn_net_transmit);
 		TRACEPOINT(popcorn_net_receive);

@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -20,8 +20,8 @@ from popcorn_tracing.cache import Cache, digest
 from popcorn_tracing.common import CannotCompileError
 from popcorn_tracing.programs import Compiled
 
-KEY = {"format": 1, "source": "text", "defines": {"TSC_KHZ": 7}}
-OTHER = {**KEY, "defines": {"TSC_KHZ": 8}}
+KEY = {"format": 1, "source": "text", "defines": {"ONLY_NODE": 7}}
+OTHER = {**KEY, "defines": {"ONLY_NODE": 8}}
 
 
 @pytest.fixture
@@ -275,7 +275,8 @@ class Machine:
         return COMPILED
 
     @contextlib.contextmanager
-    def loaded(self, compiled: Compiled) -> Iterator[Compiled]:
+    def loaded(self, compiled: Compiled, values: Mapping[str, int]) -> Iterator[Compiled]:
+        self.values = values
         if self.refuses:
             self.refuses -= 1
             error = programs.RefusedError(errno.EINVAL, "Invalid argument")
@@ -283,9 +284,10 @@ class Machine:
             raise error
         yield compiled
 
-    def run(self, cached: bool = True, **defines: int) -> None:
+    def run(self, cached: bool = True, khz: int = 7, **defines: int) -> None:
+        values = {"tsc_khz": khz}
         with loader.loaded(
-            self.source, defines, ["popcorn_poll"], cached=cached, cache=self.cache
+            self.source, defines, ["popcorn_poll"], values, cached=cached, cache=self.cache
         ) as found:
             assert found is not None
 
@@ -306,9 +308,17 @@ def machine(directory: Path, tmp_path: Path, monkeypatch) -> Machine:
 
 
 def test_the_second_start_compiles_nothing(machine: Machine) -> None:
-    machine.run(TSC_KHZ=7)
-    machine.run(TSC_KHZ=7)
+    machine.run(ONLY_NODE=1)
+    machine.run(ONLY_NODE=1)
     assert machine.compiled == 1
+
+
+def test_what_is_not_compiled_in_may_differ(machine: Machine) -> None:
+    machine.run(khz=7)
+    assert machine.values == {"tsc_khz": 7}
+    machine.run(khz=8)
+    assert machine.compiled == 1
+    assert machine.values == {"tsc_khz": 8}
 
 
 def test_without_the_cache_it_is_neither_read_nor_written(

@@ -84,7 +84,7 @@ def test_filters(bpf, defines: dict[str, int], sequences: list[int]) -> None:
 def test_only_slower_ones(bpf) -> None:
     lines = [message(seq=n, queued=1000, delivered=1000 + n) for n in (0, 499, 500, 501, 9000)]
     lines.append(message(seq=8, queued=2000, delivered=1000))
-    records, counters = bpf(lines, SLOWER_CYCLES=500)
+    records, counters = bpf(lines, SLOWER=1, SLOWER_CYCLES=500)
     assert [flow.parse(record, 0, HERE).seq for record in records] == [501, 9000]
     assert counters == [6, 2, 0]
 
@@ -175,8 +175,8 @@ def test_drops_are_frames_too(bpf) -> None:
         ({"ONLY_LINK": 0}, [1, 2, 5], [2, 3, 0, 1]),
         ({"LEN_MIN": 2, "LEN_MAX": 4}, [2, 3, 4], [2, 3, 0, 1]),
         # What was dropped took no time.
-        ({"SLOWER_CYCLES": 0}, [1, 2, 3], [3, 3, 0, 2]),
-        ({"SLOWER_CYCLES": 500}, [3], [3, 1, 0, 2]),
+        ({"SLOWER": 1, "SLOWER_CYCLES": 0}, [1, 2, 3], [3, 3, 0, 2]),
+        ({"SLOWER": 1, "SLOWER_CYCLES": 500}, [3], [3, 1, 0, 2]),
     ],
 )
 def test_filters_of_frames(bpf, defines: dict[str, int], sizes: list[int], counters: list[int]):
@@ -378,15 +378,16 @@ def test_ctrl_c_while_messages_are_shown(ctrl_c: None) -> None:
 def test_what_the_program_gets() -> None:
     options = flow.Options("web", "echo", 10, 20, 250.5, 10_000)
     assert flow._defines(options, HERE) == {
-        "TSC_KHZ": 2_000_000,
         "PAGES": 4,
         "ONLY_NODE": 1,
         "ONLY_SERVICE(node, id)": "((id) == 1)",
         "LEN_MIN": 10,
         "LEN_MAX": 20,
-        "SLOWER_CYCLES": 501_000,
+        "SLOWER": 1,
     }
-    assert flow._defines(flow.Options(), HERE) == {"TSC_KHZ": 2_000_000, "PAGES": 1024}
+    assert flow._values(options, HERE) == {"slower_cycles": 501_000}
+    assert flow._defines(flow.Options(), HERE) == {"PAGES": 1024}
+    assert flow._values(flow.Options(), HERE) == {}
     with pytest.raises(NotFoundError, match="nobody"):
         flow._defines(flow.Options("nobody"), HERE)
 

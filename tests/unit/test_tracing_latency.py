@@ -543,16 +543,21 @@ def test_a_command_ends_the_trace_with_its_status(script: str, status: int) -> N
     assert len(reports) == 1
 
 
-@pytest.mark.parametrize("limits", [{"duration": 0.02}, {"command": ("sleep", "0.02")}])
-def test_something_to_do_meanwhile(limits: dict) -> None:
+def test_something_to_do_meanwhile(tmp_path: Path) -> None:
+    """As long as a command takes, which here ends when it was done; and until the time is over."""
     pauses: list[float] = []
+    done = tmp_path / "done"
 
     def pause(seconds: float) -> None:
         pauses.append(seconds)
+        done.touch()
         time.sleep(0.01)
 
-    assert common.wait(Limits(**limits), Reports(), forever, None, pause) == 0
-    assert pauses and max(pauses) <= 1
+    until = ("sh", "-c", f"until test -e {done}; do sleep 0.01; done")
+    for limits in (Limits(command=until), Limits(duration=0.5)):
+        assert common.wait(limits, Reports(), forever, None, pause) == 0
+        assert pauses and max(pauses) <= 1
+        pauses.clear()
 
 
 def test_a_command_ends_if_nobody_reads_what_it_is_traced_for() -> None:

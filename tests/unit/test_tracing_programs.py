@@ -95,6 +95,7 @@ class Kernel:
         self.made: list[tuple] = []
         self.linked: list[bytes] = []
         self.attached: list[str] = []
+        self.given: list[tuple[int, bytes, bytes]] = []
         self.open: set[int] = set()
         self.refuses = ""
 
@@ -108,6 +109,10 @@ class Kernel:
     def create_map(self, *about: object) -> int:
         self.made.append(about)
         return self._new("map")
+
+    def update(self, fd: int, key: bytes, value: bytes) -> None:
+        assert not self.attached
+        self.given.append((fd, key, value))
 
     def load(self, name: str, code: bytes) -> int:
         self.linked.append(code)
@@ -139,14 +144,14 @@ class NoRing:
 @pytest.fixture
 def kernel(monkeypatch) -> Kernel:
     fake = Kernel()
-    for name in ("create_map", "load", "verifier_log", "attach"):
+    for name in ("create_map", "update", "load", "verifier_log", "attach"):
         monkeypatch.setattr(bpf, name, getattr(fake, name))
     monkeypatch.setattr(programs, "Ring", NoRing)
     return fake
 
 
 def test_loaded_it_is_attached_and_then_gone(kernel: Kernel) -> None:
-    with programs.loaded(COMPILED) as found:
+    with programs.loaded(COMPILED, {}) as found:
         assert kernel.made == [
             ("sums", 5, 8, 36, 16, 0), ("counters", 6, 4, 8, 2, 0), ("events", 27, 0, 0, 8192, 0),
         ]  # fmt: skip
@@ -160,10 +165,19 @@ def test_loaded_it_is_attached_and_then_gone(kernel: Kernel) -> None:
     assert kernel.left() == set()
 
 
+def test_values_are_there_before_the_first_event(kernel: Kernel) -> None:
+    rate = Map("rate", 2, 4, 8, 1, 0, U32, U64)
+    with programs.loaded(Compiled((*COMPILED.maps, rate), COMPILED.probes), {"rate": 7}):
+        ((fd, key, value),) = kernel.given
+        assert fd == sorted(kernel.open)[3]
+        assert (key, value) == (struct.pack("=I", 0), struct.pack("=Q", 7))
+        assert kernel.attached
+
+
 @pytest.mark.parametrize("what", ["map", "load", "attach"])
 def test_refused_nothing_is_left(kernel: Kernel, what: str) -> None:
     kernel.refuses = what
-    with pytest.raises(OSError, match="Invalid argument") as caught, programs.loaded(COMPILED):
+    with pytest.raises(OSError, match="Invalid argument") as caught, programs.loaded(COMPILED, {}):
         pass
     assert kernel.left() == set()
     if what == "load":
@@ -379,9 +393,9 @@ SOURCE = Path(programs.__file__).with_name("latency.bpf.c")
 
 def test_what_bcc_compiles_is_taken_from_it(bcc) -> None:
     asked = bcc(Lib())
-    found = compiler.built(SOURCE, {"TSC_KHZ": 7, "ONLY_NODE": 2})
+    found = compiler.built(SOURCE, {"PAGES": 7, "ONLY_NODE": 2})
     assert found == Compiled((COMPILED.maps[0], COMPILED.maps[2]), COMPILED.probes)
-    flags = ["-w", f"-I{SOURCE.resolve().parent}", "-DTSC_KHZ=7", "-DONLY_NODE=2"]
+    flags = ["-w", f"-I{SOURCE.resolve().parent}", "-DPAGES=7", "-DONLY_NODE=2"]
     assert asked == [(str(SOURCE), flags), "cleaned"]
 
 
