@@ -432,13 +432,28 @@ static void pcn_tty_line_hang_up_soon(struct pcn_tty_line *line, enum pcn_tty_ha
 	schedule_delayed_work(&line->work, msecs_to_jiffies(PCN_TTY_RETRY_MS));
 }
 
+/* Who has it open and not clocal is hung up when the carrier goes. */
+static bool pcn_tty_line_needs_carrier(struct pcn_tty_line *line)
+{
+	struct tty_struct *tty = tty_port_tty_get(&line->port);
+	bool needs = tty && !C_CLOCAL(tty);
+
+	tty_kref_put(tty);
+	return needs;
+}
+
 static void pcn_tty_line_receive_modem(struct pcn_tty_line *line, bool carrier)
 {
+	bool hang_up;
+
 	if (carrier == line->carrier)
 		return;
+	/* As it is before anybody sees that the carrier went: to who needs it from then on, it did not go. */
+	hang_up = !carrier && pcn_tty_line_needs_carrier(line);
 	WRITE_ONCE(line->carrier, carrier);
 	if (!carrier) {
-		pcn_tty_line_hang_up_soon(line, PCN_TTY_HANGUP_CARRIER);
+		if (hang_up)
+			pcn_tty_line_hang_up_soon(line, PCN_TTY_HANGUP_CARRIER);
 		return;
 	}
 	wake_up_interruptible(&line->port.open_wait);
