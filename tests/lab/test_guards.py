@@ -35,7 +35,9 @@ def test_end_is_caught_told_and_can_be_repeated(
     sibling = shared("sibling", cpus=(4,))
     before = look(client)
     uptime = float(Path("/proc/uptime").read_text().split()[0])
-    image = run_image(f"sleep 3\necho '{WORD}' >/dev/kmsg\n{command}\nsleep 1000\n")
+    # Its start fails if it finds the kernel crashed already, which is not what this is about.
+    wait = 6 if state == KernelState.CRASHED else 3
+    image = run_image(f"sleep {wait}\necho '{WORD}' >/dev/kmsg\n{command}\nsleep 1000\n")
 
     for _round in range(2):
         # The second round goes through the same lease.
@@ -53,9 +55,8 @@ def test_end_is_caught_told_and_can_be_repeated(
         assert node.state == (
             NodeState.CRASHED if state == KernelState.CRASHED else NodeState.STOPPED
         )
-        assert kernel.reason, "a reason is told"
-        # Told by a doorbell, not found out later: the node spoke last when it ended.
-        assert kernel.age_ms < 2000
+        # It told why itself; that it was silent would be found out later.
+        assert kernel.reason and "heartbeat" not in kernel.reason
         assert ctl_json("ping", "sibling", "-c", "100")["n"] == 100
         assert ctl("ping", "victim", "-c", "1").returncode == 1
 

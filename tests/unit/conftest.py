@@ -172,6 +172,7 @@ class FakeModule:
         self.pings = 0
         self.memory_start = 0x1_4000_0000
         self.after_boot: KernelState | None = KernelState.RUNNING
+        self.joins = True
 
     # what tests use
 
@@ -354,7 +355,7 @@ class FakeModule:
             kernel["recipe"] = given.get("recipe")
             if self.after_boot is not None:
                 state = self.after_boot
-                kernel["join-time"] = 1_250_000
+                kernel["join-time"] = 1_250_000 if self.joins else 0
                 self.on_idle.append(lambda: self.set_state(number, state, "as the test wants"))
         elif cmd == Cmd.KERNEL_STOP:
             self.set_state(number, KernelState.STOPPING)

@@ -261,9 +261,33 @@ def test_a_kernel_that_never_joins(module, go, spec):
     assert len(module.kernels) == 1
 
 
-def test_a_kernel_that_crashes_before_it_joins(module, go, spec):
+@pytest.mark.parametrize("state", [KernelState.STOPPING, KernelState.STOPPED])
+def test_a_kernel_that_has_little_to_do(module, go, spec, state):
+    """It joined, and powers off before anybody has seen it run."""
+    module.after_boot = state
+    said = []
+    started = go(spec, progress=lambda *words: said.append(words))
+    assert started.kernel.state is state
+    assert any(
+        f"web joined 1.25 s after its first INIT, and is {state.name.lower()}" in words
+        for words in said
+    )
+    assert len(module.kernels) == 1
+
+
+def test_a_kernel_that_crashes_as_soon_as_it_joined(module, go, spec):
     module.after_boot = KernelState.CRASHED
-    with pytest.raises(PopcornError, match="ended before it joined, it is crashed: as the test"):
+    with pytest.raises(PopcornError, match="joined, and at once it is crashed: as the test"):
+        go(spec)
+    assert len(module.kernels) == 1
+
+
+@pytest.mark.parametrize("state", [KernelState.CRASHED, KernelState.STOPPED])
+def test_a_kernel_that_ends_before_it_joins(module, go, spec, state):
+    module.after_boot, module.joins = state, False
+    with pytest.raises(
+        PopcornError, match=f"ended before it joined, it is {state.name.lower()}: as"
+    ):
         go(spec)
     assert len(module.kernels) == 1
 

@@ -251,14 +251,21 @@ def _what_to_do(kernel: Kernel) -> str:
 def join(
     client: Client, kernel: Kernel, export: Export | None, timeout: float, clock: Clock
 ) -> Kernel:
-    """Stage `join`: wait until it has registered, and is on its root if it is to have one."""
+    """Stage `join`: wait until it has registered, and is on its root if it is to have one.
+
+    One with little to do may have powered off again by the time that it is looked at.
+    """
     clock.enter("join", "waiting for it to register")
     deadline = time.monotonic() + timeout
     found = _registered(client, kernel, timeout)
-    if export is not None:
+    if export is not None and found.state == KernelState.RUNNING:
         clock.say("waiting for it to mount its root")
         wait_mounted(kernel.id, kernel.name, deadline - time.monotonic())
-    clock.leave(f"{found.name} is running, {found.join_us / 1e6:.2f} s after its first INIT")
+    after = f"{found.join_us / 1e6:.2f} s after its first INIT"
+    if found.state == KernelState.RUNNING:
+        clock.leave(f"{found.name} is running, {after}")
+    else:
+        clock.leave(f"{found.name} joined {after}, and is {label(found.state)}")
     return found
 
 
@@ -274,10 +281,12 @@ def _registered(client: Client, kernel: Kernel, timeout: float) -> Kernel:
             f"kernel '{kernel.name}' did not join within {timeout:g} s: it is {label(now.state)}",
             _what_to_do(kernel),
         ) from None
-    if found.state != KernelState.RUNNING:
-        because = f": {found.reason}" if found.reason else ""
-        raise PopcornError(
-            f"kernel '{kernel.name}' ended before it joined, it is {label(found.state)}{because}",
-            _what_to_do(kernel),
-        )
-    return found
+    joined = bool(found.join_us)
+    if joined and found.state in (KernelState.RUNNING, KernelState.STOPPING, KernelState.STOPPED):
+        return found
+    so_far = "joined, and at once" if joined else "ended before it joined,"
+    because = f": {found.reason}" if found.reason else ""
+    raise PopcornError(
+        f"kernel '{kernel.name}' {so_far} it is {label(found.state)}{because}",
+        _what_to_do(kernel),
+    )

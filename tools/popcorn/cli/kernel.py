@@ -134,6 +134,7 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
     from dataclasses import replace
 
     from popcorn.client import Client
+    from popcorn.models import label
     from popcorn.start import start_kernel
 
     spec = replace(_spec(**options), timeout=timeout)
@@ -146,7 +147,7 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
     if settings().json:
         print_json(started.to_json())
         return
-    print(f"kernel '{spec.name}' is running as node {started.kernel.id}")
+    print(f"kernel '{spec.name}' is {label(started.kernel.state)} as node {started.kernel.id}")
 
 
 def _print_plan(spec: Spec) -> None:

@@ -64,6 +64,7 @@ def restart(
     if a file has changed since, nothing is done unless --reload says to take the new one.
     """
     from popcorn.client import Client
+    from popcorn.models import label
     from popcorn.restart import Change, restart_kernel
 
     if initrd is not None and profile is not None:
@@ -86,7 +87,7 @@ def restart(
     if settings().json:
         print_json(done.to_json())
         return
-    print(f"kernel '{done.kernel.name}' is running as node {done.kernel.id}")
+    print(f"kernel '{done.kernel.name}' is {label(done.kernel.state)} as node {done.kernel.id}")
 
 
 @click.command("nmi", cls=Command)
