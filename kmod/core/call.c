@@ -106,8 +106,7 @@ static int pcn_call_send(struct pcn_channel *channel, u16 service, const struct 
 			if (pcn_ring_take_kick(&channel->tx))
 				pcn_wake_peer(channel, false);
 		} else {
-			channel->full++;
-			ret = pcn_room_want(channel) ? -EINTR : -EAGAIN;
+			ret = pcn_room_none(channel, tsc) ? -EINTR : -EAGAIN;
 		}
 	}
 	spin_unlock_irqrestore(&channel->tx_lock, flags);

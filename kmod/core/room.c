@@ -33,6 +33,26 @@ bool pcn_room_want(struct pcn_channel *channel)
 }
 
 /* Not inline, as all that is for tracing only; see send.c. */
+static noinline void pcn_room_trace_none(const struct pcn_channel *channel, u64 tsc)
+{
+	trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
+}
+
+/**
+ * pcn_room_none() - count a message that found no room, and ask to be woken when there is some
+ * @channel: that has none; under its tx_lock
+ * @tsc: when it was to be sent
+ *
+ * Return: as pcn_room_want().
+ */
+bool pcn_room_none(struct pcn_channel *channel, u64 tsc)
+{
+	channel->full++;
+	if (trace_popcorn_channel_full_enabled())
+		pcn_room_trace_none(channel, tsc);
+	return pcn_room_want(channel);
+}
+
 static noinline void pcn_room_trace_came(const struct pcn_channel *channel)
 {
 	trace_popcorn_channel_room(channel->node->self->id, channel->node->id, channel->queue, rdtsc());

@@ -43,11 +43,6 @@ noinline void pcn_send_trace_queued(const struct pcn_channel *channel, u32 pos, 
 					 pcn_send_len(&out[i]), tsc);
 }
 
-static noinline void pcn_send_trace_full(const struct pcn_channel *channel, u64 tsc)
-{
-	trace_popcorn_channel_full(channel->node->self->id, channel->node->id, channel->queue, tsc);
-}
-
 /* Under tx_lock. */
 static int pcn_send_locked(struct pcn_channel *channel, u16 service, u32 ring_slots,
 			   const struct pcn_out *out, u32 nr)
@@ -70,12 +65,9 @@ static int pcn_send_locked(struct pcn_channel *channel, u16 service, u32 ring_sl
 		sent += got;
 		if (got == n)
 			continue;
-		channel->full++;
-		if (trace_popcorn_channel_full_enabled())
-			pcn_send_trace_full(channel, tsc);
 		pcn_grow_ask(channel, ring_slots);
 		/* Asking may find that there is room by now; then there is for one message at least. */
-		if (!pcn_room_want(channel))
+		if (!pcn_room_none(channel, tsc))
 			ret = -EAGAIN;
 	}
 	if (sent && pcn_ring_take_kick(&channel->tx))

@@ -11,7 +11,7 @@ from test_trace_tools import Tracer, bpf_programs
 
 import stress
 from popcorn import Client
-from stress import BATCH, SOAK, mask
+from stress import AGAIN, BATCH, SOAK, WAIT, mask
 
 MESSAGES = 2_000_003 if SOAK else 200_003
 
@@ -57,3 +57,23 @@ def test_at_full_speed_every_event_is_accounted_for(modules: None, tmp_path: Pat
         f"{rate:.0f} messages a second: latency missed none of {messages}; of"
         f" {record['written'] + gone} events record lost {lost} and left out {gone - lost}"
     )
+
+
+def found_no_room(client: Client) -> int:
+    """Messages that did, of all channels of this kernel's node."""
+    return sum(channel.full for channel in client.channels())
+
+
+@pytest.mark.slow
+def test_every_message_that_finds_no_room_is_told(modules: None, tmp_path: Path) -> None:
+    streams = {"queues": 2, "senders": 2, "max": 16 << 10, "modes": WAIT | AGAIN | BATCH}
+    with stress.loopback(2) as module, Client() as client:
+        tracer = Tracer(tmp_path, "record", "-o", str(tmp_path / "all.json"), "--limit", "64K")
+        tracer.wait_ready()
+        before = found_no_room(client)
+        module.reset(mask(0, 1))
+        module.start(mask(0), mask(1), messages=MESSAGES // 10, **streams)
+        module.wait(lambda now: (1, 0) in now and now[1, 0]["ended"] == 4)
+        full = found_no_room(client) - before
+        record = json.loads(tracer.end())
+    assert record["events"]["channel_full"]["seen"] == full > 0
