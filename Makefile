@@ -7,8 +7,9 @@ SHELL := /bin/bash
 
 PYTHON := /usr/bin/python3
 VENV := build/venv/bin
-SETUP := PYTHONPATH=tools $(PYTHON) -m setup
-SUITES := PYTHONPATH=tests/lab:tools $(PYTHON) -m labvm.suites
+# The kernel's makes that these run take all CPUs, and not the jobs of this one.
+SETUP := env -u MAKEFLAGS PYTHONPATH=tools $(PYTHON) -m setup
+SUITES := env -u MAKEFLAGS PYTHONPATH=tests/lab:tools $(PYTHON) -m labvm.suites
 RELEASE = $(shell uname -r)
 VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
 
