@@ -106,10 +106,13 @@ def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> N
     first.resize(50, 132)
     assert "50 132" in first.ask("sleep 1; stty size")
     # Spelled so that the echo of the command is not taken for what it prints.
-    first.send(b'sh -c \'trap "echo w\\inch" WINCH; echo re""ady; sleep 60 & wait\'\n')
+    # Not `wait`: one that begins after the signal came waits for the rest of the time.
+    loop = b"while :; do sleep 1; done"
+    first.send(b'sh -c \'trap "echo w\\inch; exit" WINCH; echo re""ady; ' + loop + b"'\n")
     first.expect(b"ready")
     first.resize(30, 100)
     first.expect(b"winch")
+    first.expect(b"# ")
     assert "web" in first.ask("hostname")
 
     # A program that takes the whole screen follows the window, and leaves it as it was.
@@ -124,12 +127,14 @@ def test_shell_on_a_terminal(shell: Kernel, client: Client, start: Starter) -> N
     first.send(b"\x1b")
     first.expect(b"- /tmp/text [Modified]")
     first.send(b":wq\n")
+    first.expect(b"# ")
     assert "written in vi" in first.ask("cat /tmp/text")
     first.send(b"top -d 1\n")
     first.expect(b"Load average:")
     first.resize(24, 80)
     first.expect(b"Load average:")
     first.send(b"q")
+    first.expect(b"# ")
     assert "24 80" in first.ask("stty size")
 
     # Another line is another shell.
