@@ -80,5 +80,4 @@ void pcn_channel_forget(struct pcn_node *node);
 void pcn_channel_look(struct pcn_channel *channel);
 void pcn_channel_tick(struct pcn_self *self);
 
-
 #endif
