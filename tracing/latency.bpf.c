@@ -2,8 +2,9 @@
 /*
  * One-way latency of messages, stage by stage, and counts of what was sent and rung.
  *
- * Built by bcc, perhaps with -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the service of a node. No kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those of
- * the tracepoints' prototypes, which have the order of their fields (docs/tracepoints.md).
+ * Built by bcc, perhaps with -DONLY_NODE=id and ONLY_SERVICE(node, id), a condition on the service of a node. No
+ * kernel header is included, so that it does not depend on one that bcc is too old for; the arguments are those
+ * of the tracepoints' prototypes, which have the order of their fields (docs/tracepoints.md).
  *
  * Raw tracepoints, and not perf ones (TRACEPOINT_PROBE): the kernel skips a perf one, and counts it
  * nowhere, while any other BPF program is active on the CPU, and a delivery often interrupts a

@@ -24,6 +24,7 @@ from popcorn.errors import (
 )
 from popcorn.models import KernelState
 from popcorn.plan import IncompleteSpecError, Spec, plan_start
+from popcorn.root import Export
 from popcorn.start import start_kernel
 from popcorn.uapi.netlink_gen import Cmd
 
@@ -411,3 +412,25 @@ def test_image_path_prefers_what_is_installed(machine):
     assert plan.image_path(None, system) == machine.root / "boot/vmlinuz-6.1.0-test"
     assert plan.image_path("6.12", system) == machine.root / "boot/vmlinuz-6.12"
     assert plan.image_path("./vmlinuz", system) == Path("vmlinuz")
+
+
+def test_a_kernel_that_ended_before_it_had_its_root(module, monkeypatch):
+    """It joined and powered off, as one without a root may; but it was to have one."""
+    module.add_kernel("web", KernelState.STOPPED)
+    (kernel,) = module.kernels.values()
+    kernel["join-time"] = 1_250_000
+    asked = []
+
+    def gone(number, name, timeout):
+        asked.append((number, name))
+        raise PopcornError(f"the server of the root of kernel '{name}' has ended")
+
+    monkeypatch.setattr(start, "wait_mounted", gone)
+    client = module.client()
+    web = client.kernel("web")
+    clock = start.Clock(None)
+    assert start.join(client, web, None, 5, clock).state is KernelState.STOPPED
+    export = Export(web.id, "web", "10.0.0.1", "10.0.0.2", 5641, ("/",))
+    with pytest.raises(PopcornError, match="server of the root"):
+        start.join(client, web, export, 5, clock)
+    assert asked == [(web.id, "web")]

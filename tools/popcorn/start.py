@@ -253,12 +253,13 @@ def join(
 ) -> Kernel:
     """Stage `join`: wait until it has registered, and is on its root if it is to have one.
 
-    One with little to do may have powered off again by the time that it is looked at.
+    One with little to do may have powered off again by the time that it is looked at, but it has
+    to have had its root.
     """
     clock.enter("join", "waiting for it to register")
     deadline = time.monotonic() + timeout
     found = _registered(client, kernel, timeout)
-    if export is not None and found.state == KernelState.RUNNING:
+    if export is not None:
         clock.say("waiting for it to mount its root")
         wait_mounted(kernel.id, kernel.name, deadline - time.monotonic())
     after = f"{found.join_us / 1e6:.2f} s after its first INIT"

@@ -125,7 +125,8 @@ def start_command(timeout: float, dry_run: bool, **options: Any) -> None:
     """Start a kernel and wait until it has joined.
 
     A new NAME needs --cpus and --memory. A kernel that was stopped, crashed or killed and kept its
-    lease is started on it again.
+    lease is started on it again. One that joined counts as started even if it has powered off again
+    by then, and one that crashed does not.
 
     With --root host the kernel runs on the file systems of this one: it reads them over the link,
     and what it writes stays in its memory. They are served by diod, to that kernel alone, for as
