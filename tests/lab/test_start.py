@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,9 @@ SLACK_KIB = 4 * 1024
 
 
 def test_start_ping_stop_from_the_command_line(client: Client) -> None:
+    # What is kept of the kernel for every start takes memory here: files are in it.
+    done = program("kernel", "plan", "web", "--cpus", "2-3", "--memory", "256M")
+    assert done.returncode == 0, done.stderr
     before, free_before = look(client), free_kib()
     done = program("kernel", "start", "web", "--cpus", "2-3", "--memory", "256M")
     assert done.returncode == 0, done.stderr
@@ -115,8 +119,17 @@ def kernel_offset(kernel: Kernel) -> int:
         return int(found[1], 16)
 
 
-def test_kaslr_is_on_in_the_secondary(shared: Callable[..., Kernel]) -> None:
-    assert kernel_offset(shared("web", cpus=(3,))) != 0
+def is_moved(start: Starter, **how: Any) -> bool:
+    """Whether one of three starts is not where it was linked for, which is one of 480 places."""
+    for _ in range(3):
+        if kernel_offset(start("web", **how).kernel):
+            return True
+        assert ctl("kernel", "kill", "web").returncode == 0
+    return False
+
+
+def test_kaslr_is_on_in_the_secondary(start: Starter) -> None:
+    assert is_moved(start)
 
 
 def test_kaslr_can_be_turned_off(start: Starter) -> None:
@@ -129,8 +142,7 @@ def test_an_image_that_unpacks_itself(
 ) -> None:
     """As those do that are not packed by xz. Where the CPU knows five levels it has them."""
     monkeypatch.setattr("popcorn.boot.unpack", lambda image: None)
-    kernel = start("web", cache=tmp_path).kernel
-    assert kernel_offset(kernel) != 0
+    assert is_moved(start, cache=tmp_path)
     assert ctl_json("ping", "web", "-c", "10")["n"] == 10
     assert "popcorn-init: joined as web" in ctl("kernel", "dmesg", "web").stdout
     done = ctl("kernel", "stop", "web")
